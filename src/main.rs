@@ -1,0 +1,2 @@
+//! Lapwing binary.
+fn main() {}
