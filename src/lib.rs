@@ -1,1 +1,9 @@
-//! Lapwing.
+//! Lapwing: real-time anomaly detection on Kafka for Azure Functions.
+//!
+//! The modules in reading order; each knows those above it and nothing below.
+
+pub mod series;
+
+pub mod config;
+
+pub mod cli;

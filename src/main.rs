@@ -1,2 +1,5 @@
-//! Lapwing binary.
-fn main() {}
+//! The `lapwing` command.
+
+fn main() -> std::process::ExitCode {
+    lapwing::cli::run()
+}
