@@ -4,6 +4,9 @@
 
 pub mod series;
 
+pub mod message;
+pub mod row;
+
 pub mod config;
 
 pub mod cli;
