@@ -9,4 +9,6 @@ pub mod row;
 
 pub mod config;
 
+pub mod handler;
+
 pub mod cli;
