@@ -7,6 +7,8 @@ pub mod series;
 pub mod message;
 pub mod row;
 
+pub mod record;
+
 pub mod config;
 
 pub mod handler;
