@@ -4,6 +4,8 @@
 
 pub mod series;
 
+pub mod detector;
+
 pub mod config;
 
 pub mod cli;
