@@ -4,6 +4,8 @@
 
 pub mod series;
 
+pub mod detector;
+
 pub mod message;
 pub mod row;
 
