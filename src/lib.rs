@@ -9,6 +9,8 @@ pub mod detector;
 pub mod message;
 pub mod row;
 
+pub mod telemetry;
+
 pub mod record;
 
 pub mod config;
