@@ -15,6 +15,6 @@ pub mod record;
 
 pub mod config;
 
-pub mod handler;
+pub mod invocation;
 
 pub mod cli;
