@@ -6,4 +6,7 @@ pub mod series;
 
 pub mod config;
 
+pub mod host;
+pub mod stage;
+
 pub mod cli;
