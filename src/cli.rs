@@ -1,5 +1,7 @@
 //! The command line: one file per subcommand; this one is their table of contents.
 
+mod stage;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -13,7 +15,9 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    Stage(stage::Args),
+}
 
 /// Why a command stopped: one line for the person who typed it.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -21,7 +25,9 @@ pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// Runs the command line of this process. Exit status: 0 done, 1 failed (the reason is on stderr), 2
 /// wrong usage.
 pub fn run() -> ExitCode {
-    let done: Result<(), Failure> = match Cli::parse().command {};
+    let done: Result<(), Failure> = match Cli::parse().command {
+        Command::Stage(args) => stage::run(&args),
+    };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -29,6 +35,11 @@ pub fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The environment of this process; what is no text is left out, as no setting can be.
+pub(crate) fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
 }
 
 /// An error and its causes on one line; a cause that the text before it already tells is left out.

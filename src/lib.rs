@@ -16,5 +16,7 @@ pub mod record;
 pub mod config;
 
 pub mod invocation;
+pub mod host;
+pub mod stage;
 
 pub mod cli;

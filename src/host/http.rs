@@ -1,0 +1,3 @@
+//! The HTTP trigger.
+
+pub(crate) mod route;
