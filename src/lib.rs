@@ -6,4 +6,8 @@ pub mod series;
 
 pub mod config;
 
+pub mod window;
+
+pub mod store;
+
 pub mod cli;
