@@ -9,17 +9,26 @@ pub mod detector;
 pub mod message;
 pub mod row;
 
+pub mod config;
 pub mod telemetry;
 
-pub mod record;
-
-pub mod config;
-
-pub mod invocation;
-pub mod host;
-pub mod stage;
 pub mod window;
 
 pub mod store;
+
+pub mod record;
+
+pub mod judge;
+
+pub mod replay;
+
+pub mod invocation;
+
+pub mod functions;
+
+pub mod handler;
+
+pub mod host;
+pub mod stage;
 
 pub mod cli;
