@@ -6,6 +6,8 @@ pub mod series;
 
 pub mod detector;
 
+pub mod request;
+
 pub mod config;
 
 pub mod cli;
