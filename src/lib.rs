@@ -8,6 +8,7 @@ pub mod detector;
 
 pub mod message;
 pub mod row;
+pub mod request;
 
 pub mod config;
 pub mod telemetry;
