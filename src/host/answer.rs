@@ -31,7 +31,7 @@ pub(crate) enum Verdict {
 
 /// A successful answer.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// Values by name of the output binding; `None` when the answer had no `Outputs` at all.
     pub outputs: Option<Map<String, Value>>,
     /// Lines for the log of the invocation.
