@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand; this one is their table of contents.
 
+mod host;
 mod judge;
 mod kill_points;
 mod serve;
@@ -21,6 +22,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Host(host::Args),
     Judge(judge::Judge),
     Serve(serve::Args),
     Stage(stage::Args),
@@ -34,6 +36,7 @@ pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 pub fn run() -> ExitCode {
     kill_points::arm();
     let done: Result<(), Failure> = match Cli::parse().command {
+        Command::Host(args) => host::run(args),
         Command::Judge(judge) => judge.run(),
         Command::Serve(args) => serve::run(&args),
         Command::Stage(args) => stage::run(&args),
