@@ -30,6 +30,7 @@ pub mod functions;
 pub mod handler;
 
 pub mod host;
+pub mod invocation;
 pub mod stage;
 
 pub mod cli;
