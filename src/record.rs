@@ -5,6 +5,7 @@
 //! that is written again after a crash is the same event, under the same `source` and `id`.
 
 pub mod file;
+pub mod python;
 
 use std::fmt;
 use std::sync::Arc;
