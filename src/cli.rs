@@ -1,5 +1,7 @@
 //! The command line: one file per subcommand; this one is their table of contents.
 
+mod judge;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -13,7 +15,9 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    Judge(judge::Judge),
+}
 
 /// Why a command stopped: one line for the person who typed it.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -21,7 +25,9 @@ pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// Runs the command line of this process. Exit status: 0 done, 1 failed (the reason is on stderr), 2
 /// wrong usage.
 pub fn run() -> ExitCode {
-    let done: Result<(), Failure> = match Cli::parse().command {};
+    let done: Result<(), Failure> = match Cli::parse().command {
+        Command::Judge(judge) => judge.run(),
+    };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
