@@ -15,8 +15,8 @@ pub mod record;
 
 pub mod config;
 
-pub mod invocation;
 pub mod host;
+pub mod invocation;
 pub mod stage;
 
 pub mod cli;

@@ -1,0 +1,6 @@
+//! stub while parts are made
+mod compare;
+mod input;
+mod plan;
+mod proxy;
+fn main() {}
