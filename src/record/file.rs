@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
-use super::{Event, RecordId, Sink, SinkError};
+use super::lines::{Tail, read_tail};
+use super::{Event, Sink, SinkError};
 
 /// How long another process may hold a file before the write fails (and is tried again by the host).
 const LOCK_WAIT: Duration = Duration::from_secs(10);
@@ -169,38 +170,11 @@ fn whole_lines(file: &mut File) -> io::Result<(u64, Option<(u32, i64)>)> {
         tail.resize(usize::try_from(length - start).unwrap_or(usize::MAX), 0);
         file.seek(SeekFrom::Start(start))?;
         file.read_exact(&mut tail)?;
-        let end = tail
-            .iter()
-            .rposition(|byte| *byte == b'\n')
-            .map_or(0, |at| at + 1);
-        let mut lines = tail[..end]
-            .split_inclusive(|byte| *byte == b'\n')
-            .rev()
-            .peekable();
-        while let Some(line) = lines.next() {
-            // The first line of the piece may have begun before it.
-            let is_whole = lines.peek().is_some() || start == 0;
-            if !is_whole {
-                break;
-            }
-            if let Some(position) = position_of(line) {
-                return Ok((start + end as u64, Some(position)));
-            }
-        }
-        if start == 0 {
-            return Ok((end as u64, None));
+        if let Tail::Found(end, position) = read_tail(&tail, start == 0) {
+            return Ok((start + end as u64, position));
         }
         reach *= 8;
     }
-}
-
-fn position_of(line: &[u8]) -> Option<(u32, i64)> {
-    #[derive(serde::Deserialize)]
-    struct Id {
-        id: String,
-    }
-    let event: Id = serde_json::from_slice(line).ok()?;
-    RecordId::position_of(&event.id)
 }
 
 /// Makes the names durable: a new file's entry lies in its folder, a new folder's in its own.
@@ -216,13 +190,14 @@ fn sync_folders(folder: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
-    use super::super::{Data, DeadLetterData, Place, Stream};
+    use super::super::lines::position_of;
+    use super::super::{Data, DeadLetterData, Place, RecordId, Stream};
     use super::*;
 
-    fn event(offset: i64, detail: &str) -> Event {
+    pub(in super::super) fn event(offset: i64, detail: &str) -> Event {
         let topic: Arc<str> = Arc::from("metrics");
         let id = RecordId {
             topic: Arc::clone(&topic),
@@ -243,6 +218,7 @@ mod tests {
             key_base64: None,
             value: None,
             value_base64: None,
+            value_cut_from: None,
             broker_time_ms: None,
         };
         let broker_time_ms = Some(1_787_324_281_123);
