@@ -49,6 +49,8 @@ pub(crate) struct Launch {
     pub(crate) program: PathBuf,
     /// Staged app folder.
     pub(crate) app: PathBuf,
+    /// Folder of the host's own state.
+    pub(crate) state: PathBuf,
     /// App settings.
     pub(crate) settings: Vec<(String, String)>,
 }
@@ -236,6 +238,8 @@ impl Host {
         let child = Command::new(&self.launch.program)
             .args(["host", "--app"])
             .arg(&self.launch.app)
+            .args(["--port", "0", "--state"])
+            .arg(&self.launch.state)
             .envs(
                 self.launch
                     .settings

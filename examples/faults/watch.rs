@@ -22,9 +22,8 @@ pub(crate) const NO_FENCE: &str = "LAPWING_FAULTS_NO_FENCE";
 /// The steps of a batch at which a handler can be killed, in the order in which a batch passes them.
 pub(crate) const STEPS: &[&str] = &[
     "judge::before-record",
-    "judge::before-save",
-    "judge::after-save",
-    "handler::before-answer",
+    "judge::between-record-and-save",
+    "judge::before-answer",
 ];
 
 /// What a handler counted up to its end, and whether a batch was in progress then.
@@ -77,6 +76,11 @@ pub(crate) fn order_kill(folder: &Path, host: usize, step: &str) -> io::Result<(
 /// Takes an order back; says whether it had not been obeyed yet.
 pub(crate) fn cancel_kill(folder: &Path, host: usize) -> bool {
     fs::remove_file(order_path(folder, &host.to_string())).is_ok()
+}
+
+/// Whether an order to the handler of `host` waits to be obeyed.
+pub(crate) fn is_ordered(folder: &Path, host: usize) -> bool {
+    order_path(folder, &host.to_string()).exists()
 }
 
 /// What the handler `pid` of `host` told last; nothing if it never got so far.
