@@ -18,5 +18,8 @@ pub mod config;
 pub mod host;
 pub mod invocation;
 pub mod stage;
+pub mod window;
+
+pub mod store;
 
 pub mod cli;
