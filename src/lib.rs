@@ -8,12 +8,10 @@ pub mod detector;
 
 pub mod message;
 pub mod row;
-
-pub mod telemetry;
-
-pub mod record;
+pub mod request;
 
 pub mod config;
+pub mod telemetry;
 
 pub mod host;
 pub mod invocation;
@@ -21,5 +19,21 @@ pub mod stage;
 pub mod window;
 
 pub mod store;
+
+pub mod record;
+
+pub mod judge;
+
+pub mod replay;
+
+pub mod invocation;
+
+pub mod functions;
+
+pub mod handler;
+
+pub mod host;
+pub mod invocation;
+pub mod stage;
 
 pub mod cli;

@@ -4,6 +4,8 @@
 //! An event is a function of the message it comes from: it holds no clock and no chance, so that one
 //! that is written again after a crash is the same event, under the same `source` and `id`.
 
+pub mod archive;
+pub mod blob;
 pub mod file;
 pub mod kafka;
 mod lines;
@@ -399,6 +401,27 @@ pub enum SinkError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+impl SinkError {
+    /// An answer of Azure that says "not you" or "not so" needs somebody; anything else may pass.
+    fn of_azure(stream: &'static str, place: String, error: azure_core::Error) -> Self {
+        let status = error.http_status().map_or(0, u16::from);
+        let source = error.into();
+        // 404 is a container being deleted, 408 and 429 are haste, 409 and 412 are other writers.
+        match status {
+            400..=499 if !matches!(status, 404 | 408 | 409 | 412 | 429) => Self::Refused {
+                stream,
+                place,
+                source,
+            },
+            _ => Self::Unavailable {
+                stream,
+                place,
+                source,
+            },
+        }
+    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,13 @@ use crate::window::ShardId;
 pub use ledger::{Ledger, OpenShard, read};
 pub use memory::MemoryStore;
 
+/// The store that the settings name. Nothing is connected yet.
+pub fn from_settings(
+    _settings: &crate::config::Settings,
+) -> Result<std::sync::Arc<dyn WindowStore>, crate::config::InvalidSetting> {
+    Ok(std::sync::Arc::new(MemoryStore::default()))
+}
+
 /// What holds windows, and small documents beside them.
 ///
 /// Every method may be called again after a failure; none waits longer than its client's own deadlines
