@@ -5,20 +5,16 @@
 pub mod series;
 
 pub mod detector;
+pub mod request;
 
 pub mod message;
 pub mod row;
-pub mod request;
 
 pub mod config;
 pub mod telemetry;
 
-pub mod host;
-pub mod invocation;
-pub mod stage;
-pub mod window;
-
 pub mod store;
+pub mod window;
 
 pub mod record;
 
@@ -26,14 +22,11 @@ pub mod judge;
 
 pub mod replay;
 
-pub mod invocation;
-
 pub mod functions;
-
 pub mod handler;
+pub mod invocation;
 
 pub mod host;
-pub mod invocation;
 pub mod stage;
 
 pub mod cli;

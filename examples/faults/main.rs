@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use lapwing::config::Settings;
+use lapwing::record::file::FileSink;
 
 use campaign::{Campaign, TICK};
 use compare::{Tally, compare};
@@ -42,8 +43,12 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Longest silence of a member after which Kafka gives its partitions away; the least that brokers allow.
 const SESSION: Duration = Duration::from_secs(6);
+/// Folder of the staged app.
+const APP: &str = "app";
 /// Name of the topic.
 const TOPIC: &str = "aws-cloudwatch-network";
+/// The settings that decide verdicts are the product's defaults, with and without faults.
+const NO_SETTINGS: [(&str, &str); 0] = [];
 /// Azurite's published development account and key.
 const ACCOUNT: &str = "devstoreaccount1";
 const KEY: &str =
@@ -130,7 +135,8 @@ async fn run(args: &Args) -> Result<Tally, Failure> {
         args.partitions
     );
     let started = Instant::now();
-    let undisturbed = Settings::from_pairs(store_settings(None));
+    let records = folder.join("records");
+    let undisturbed = Settings::from_pairs(NO_SETTINGS);
     let expected = reference::run(&undisturbed, TOPIC, &messages).await?;
     println!(
         "without faults: {} events, {} windows and fences ({:.1} s)",
@@ -152,19 +158,11 @@ async fn run(args: &Args) -> Result<Tally, Failure> {
     for host in 0..plan::HOSTS as u64 {
         proxies.push(Proxy::start(azurite.address(), args.seed ^ (host + 1)).await?);
     }
-    let app = stage(&folder)?;
+    stage(&folder)?;
     let launches = proxies
         .iter()
         .enumerate()
-        .map(|(host, proxy)| {
-            launch(
-                args,
-                &topic,
-                proxy,
-                &app,
-                &folder.join(format!("host-{host}")),
-            )
-        })
+        .map(|(host, proxy)| launch(args, &topic, proxy, &folder, host))
         .collect::<Result<_, _>>()?;
     let mut platform = Platform::start(launches, &folder)?;
     let rebalances = Rebalances::watch(&topic)?;
@@ -195,9 +193,9 @@ async fn run(args: &Args) -> Result<Tally, Failure> {
     let toll = platform.stop()?;
     let seen = watch::seen_by_all(&folder)?;
 
-    let direct = Settings::from_pairs(store_settings(Some(azurite.address())));
+    let direct = Settings::from_pairs(store_settings(azurite.address(), &records));
     let mut tally = Tally::default();
-    let found = reference::stored_events(&direct).await?;
+    let found = reference::stored_events(&FileSink::new(&records)).await?;
     let store = lapwing::store::from_settings(&direct)?;
     let windows = reference::windows(&*store, &direct).await?;
     for comparison in [
@@ -290,8 +288,8 @@ async fn lag(topic: &Topic) -> Result<i64, Failure> {
 
 /// Lays the app out below `folder`, with this program as its binary. Retries come sooner than the
 /// product's own settings say, so that ten minutes hold more of them.
-fn stage(folder: &Path) -> Result<PathBuf, Failure> {
-    let app = folder.join("app");
+fn stage(folder: &Path) -> Result<(), Failure> {
+    let app = folder.join(APP);
     let program = std::env::current_exe()?;
     let output = std::process::Command::new(program)
         .arg("stage")
@@ -305,17 +303,17 @@ fn stage(folder: &Path) -> Result<PathBuf, Failure> {
     let mut function: serde_json::Value = serde_json::from_slice(&std::fs::read(&path)?)?;
     function["retry"]["maximumInterval"] = "00:00:04".into();
     std::fs::write(&path, serde_json::to_vec_pretty(&function)?)?;
-    Ok(app)
+    Ok(())
 }
 
 fn launch(
     args: &Args,
     topic: &Topic,
     proxy: &Proxy,
-    app: &Path,
-    state: &Path,
+    folder: &Path,
+    host: usize,
 ) -> Result<Launch, Failure> {
-    let mut settings = store_settings(Some(proxy.address()));
+    let mut settings = store_settings(proxy.address(), &folder.join("records"));
     let more = [
         ("KafkaBrokers", topic.brokers.clone()),
         ("KafkaTopic", topic.name.clone()),
@@ -333,33 +331,26 @@ fn launch(
     }
     Ok(Launch {
         program: std::env::current_exe()?,
-        app: app.to_owned(),
-        state: state.to_owned(),
+        app: folder.join(APP),
+        state: folder.join(format!("host-{host}")),
         settings,
     })
 }
 
-/// Windows and all three streams of events in blobs of the store at `address`; the settings that decide
-/// verdicts are the same for every run.
-fn store_settings(address: Option<SocketAddr>) -> Vec<(String, String)> {
-    let mut settings = vec![("Store__Timeout", "5s".to_owned())];
-    if let Some(address) = address {
-        let connection = format!(
-            "DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint=http://{address}/{ACCOUNT};"
-        );
-        settings.push(("AzureWebJobsStorage", connection));
-        for kind in [
-            "Store__Kind",
-            "Records__Kind",
-            "DeadLetters__Kind",
-            "Verdicts__Kind",
-        ] {
-            settings.push((kind, "blob".to_owned()));
-        }
-        settings.push(("Records__Timeout", "10s".to_owned()));
+/// Windows in blobs of the store at `address`, all three streams of events below `records`.
+fn store_settings(address: SocketAddr, records: &Path) -> Vec<(String, String)> {
+    let connection = format!(
+        "DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint=http://{address}/{ACCOUNT};"
+    );
+    let mut settings = vec![
+        ("AzureWebJobsStorage".to_owned(), connection),
+        ("Store__Kind".to_owned(), "blob".to_owned()),
+        ("Store__Timeout".to_owned(), "5s".to_owned()),
+        ("Records__Timeout".to_owned(), "10s".to_owned()),
+    ];
+    for stream in ["Records", "DeadLetters", "Verdicts"] {
+        settings.push((format!("{stream}__Kind"), "file".to_owned()));
+        settings.push((format!("{stream}__Path"), records.display().to_string()));
     }
     settings
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect()
 }

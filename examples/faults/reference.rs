@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use lapwing::config::Settings;
 use lapwing::judge::Pipeline;
 use lapwing::message::Message;
+use lapwing::record::archive::{Archive, Found, Wanted};
 use lapwing::record::places::Places;
 use lapwing::record::{Event, Sink, SinkError, Stream};
 use lapwing::store::{Ledger, MemoryStore, WindowStore, read};
@@ -18,6 +19,9 @@ use crate::compare::Expected;
 use crate::input::Sent;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// The streams of events.
+const STREAMS: [Stream; 3] = [Stream::Anomalies, Stream::DeadLetters, Stream::Verdicts];
 
 /// Messages of one batch here; the hosts' batches have other bounds, and it must not matter.
 const BATCH: usize = 5_003;
@@ -40,7 +44,7 @@ pub(crate) async fn run(
     let store: Arc<dyn WindowStore> = Arc::new(MemoryStore::new());
     let ledger = Ledger::from_settings(Arc::clone(&store), settings)?;
     let events = Arc::new(Mutex::new(Expected::new()));
-    let places = [Stream::Anomalies, Stream::DeadLetters, Stream::Verdicts].map(|stream| {
+    let places = STREAMS.map(|stream| {
         let kept: Box<dyn Sink> = Box::new(Kept(Arc::clone(&events)));
         (stream, vec![kept])
     });
@@ -90,8 +94,41 @@ pub(crate) async fn windows(
     Ok(windows)
 }
 
+/// Every event that lies in `place`, copies included, by name.
+pub(crate) async fn stored_events(place: &dyn Archive) -> Result<Vec<(String, String)>, Failure> {
+    let mut events = Vec::new();
+    for stream in STREAMS {
+        let wanted = Wanted {
+            stream,
+            topic: None,
+            partition: None,
+            day: None,
+        };
+        let (sender, mut found) = tokio::sync::mpsc::channel::<Found>(1_000);
+        let collect = async {
+            while let Some(event) = found.recv().await {
+                let head: Head = serde_json::from_str(&event.json)
+                    .map_err(|error| format!("{} is no event: {error}", event.at))?;
+                events.push((name_of(&head.source, &head.id), event.json));
+            }
+            Ok::<_, Failure>(())
+        };
+        let (read, collected) = tokio::join!(place.read(&wanted, sender), collect);
+        read?;
+        collected?;
+    }
+    Ok(events)
+}
+
+/// What names an event.
+#[derive(serde::Deserialize)]
+struct Head {
+    source: String,
+    id: String,
+}
+
 /// The name under which events are compared.
-pub(crate) fn name_of(source: &str, id: &str) -> String {
+fn name_of(source: &str, id: &str) -> String {
     format!("{source} {id}")
 }
 

@@ -186,11 +186,13 @@ mod tests {
         let mut all: Vec<usize> = (0..4).flat_map(|p| fleet.members(p)).collect();
         all.sort_unstable();
         assert_eq!(all, (0..1_000).collect::<Vec<_>>());
-        let other = Fleet { seed: 2, ..fleet.clone() };
+        let other = Fleet {
+            seed: 2,
+            ..fleet.clone()
+        };
         assert_ne!(fleet.point(3, 5), other.point(3, 5));
-        let seasonal = (0..1_000).filter(|s| {
-            matches!(fleet.shape(*s), Shape::Season(_) | Shape::Traffic(_))
-        });
+        let seasonal =
+            (0..1_000).filter(|s| matches!(fleet.shape(*s), Shape::Season(_) | Shape::Traffic(_)));
         assert!(seasonal.count() > 400);
     }
 }

@@ -12,7 +12,10 @@ use lapwing::window::ShardId;
 /// Processor time of this process so far, on all cores.
 pub(crate) fn processor_time() -> Duration {
     let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    Duration::new(used.tv_sec.unsigned_abs(), used.tv_nsec.unsigned_abs() as u32)
+    Duration::new(
+        used.tv_sec.unsigned_abs(),
+        used.tv_nsec.unsigned_abs() as u32,
+    )
 }
 
 /// Resident memory of this process in bytes: now, and the most so far.
@@ -21,7 +24,13 @@ pub(crate) fn resident() -> std::io::Result<(u64, u64)> {
     let of = |name: &str| {
         status
             .lines()
-            .find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB")?.parse().ok())
+            .find_map(|line| {
+                line.strip_prefix(name)?
+                    .trim()
+                    .strip_suffix(" kB")?
+                    .parse()
+                    .ok()
+            })
             .map(|kib: u64| kib * 1024)
             .ok_or_else(|| std::io::Error::other(format!("no {name} in /proc/self/status")))
     };
