@@ -64,6 +64,12 @@ settings! {
     DETECTOR_CUSTOM_INTERVAL = Setting::new("Detector__CustomInterval", "5", "granules from one point to the next");
     DETECTOR_SENSITIVITY = Setting::new("Detector__Sensitivity", "99", "0 to 100; a larger one flags more points");
     DETECTOR_MAX_ANOMALY_RATIO = Setting::new("Detector__MaxAnomalyRatio", "0.25", "most points of a window that may be anomalies, above 0 to 0.49");
+    API_KEY1 = Setting::secret("Api__Key1", "key that callers of the REST API send; without any key every call is refused");
+    API_KEY2 = Setting::secret("Api__Key2", "second key, as good as the first, so that one can be rotated");
+    API_KEY = Setting::secret("ApiKey", "the container edition's name of a first key; taken beside the two");
+    API_ALLOW_ANONYMOUS = Setting::new("Api__AllowAnonymous", "false", "`true`: the REST API answers without looking at keys");
+    API_RATE_LIMIT = Setting::new("Api__RateLimit", "", "calls per second and key of the REST API; empty: no limit");
+    API_MAX_BODY_BYTES = Setting::new("Api__MaxBodyBytes", "8388608", "largest request body of the REST API, unpacked");
 }
 
 /// A setting whose value cannot be used.
