@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand; this one is their table of contents.
 
+mod judge;
 mod stage;
 
 use std::process::ExitCode;
@@ -16,6 +17,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Judge(judge::Judge),
     Stage(stage::Args),
 }
 
@@ -26,6 +28,7 @@ pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// wrong usage.
 pub fn run() -> ExitCode {
     let done: Result<(), Failure> = match Cli::parse().command {
+        Command::Judge(judge) => judge.run(),
         Command::Stage(args) => stage::run(&args),
     };
     match done {

@@ -12,6 +12,7 @@ pub mod row;
 pub mod telemetry;
 
 pub mod record;
+pub mod request;
 
 pub mod config;
 
