@@ -30,6 +30,12 @@ pub const FUNCTIONS: &[(&str, &str)] = &[
 /// The `host.json` of the app.
 pub const HOST_JSON: &str = include_str!("../host.json");
 
+/// The sample data, and what is in it.
+pub const DATA: &[(&str, &str)] = &[
+    ("sample_network_data.csv", include_str!("../data/sample_network_data.csv")),
+    ("sample_network_labels.json", include_str!("../data/sample_network_labels.json")),
+];
+
 /// What `func … publish` leaves at home.
 const FUNCIGNORE: &str = "local.settings.json\n.lapwing\n*.log\n";
 
@@ -68,6 +74,9 @@ pub fn lay_out(folder: &Path, binary: &Path, settings: &Settings) -> Result<(), 
     for (name, text) in FUNCTIONS {
         let text = secured(text, settings);
         write(&folder.join(name).join("function.json"), text.as_bytes())?;
+    }
+    for (name, text) in DATA {
+        write(&folder.join("data").join(name), text.as_bytes())?;
     }
     write(&folder.join(".funcignore"), FUNCIGNORE.as_bytes())?;
     let local = folder.join("local.settings.json");
