@@ -32,8 +32,14 @@ pub const HOST_JSON: &str = include_str!("../host.json");
 
 /// The sample data, and what is in it.
 pub const DATA: &[(&str, &str)] = &[
-    ("sample_network_data.csv", include_str!("../data/sample_network_data.csv")),
-    ("sample_network_labels.json", include_str!("../data/sample_network_labels.json")),
+    (
+        "sample_network_data.csv",
+        include_str!("../data/sample_network_data.csv"),
+    ),
+    (
+        "sample_network_labels.json",
+        include_str!("../data/sample_network_labels.json"),
+    ),
 ];
 
 /// What `func … publish` leaves at home.

@@ -49,25 +49,38 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let out = fresh_folder(&args.out)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     let elapsed = runtime.block_on(replay(&out))?;
     let outcome = Outcome::collect(&out, rows_of(&out)?)?;
     outcome.write(&out)?;
-    println!("{}", Summary { outcome: &outcome, elapsed, out: &args.out });
+    println!(
+        "{}",
+        Summary {
+            outcome: &outcome,
+            elapsed,
+            out: &args.out
+        }
+    );
     Ok(())
 }
 
 /// An empty folder at `out`, as an absolute path. Only what an earlier demo left is removed.
 fn fresh_folder(out: &Path) -> Result<PathBuf, Failure> {
     let problem = |what: &str, error: std::io::Error| {
-        format!("cannot {what} {}: {error}; name another folder with --out", out.display())
+        format!(
+            "cannot {what} {}: {error}; name another folder with --out",
+            out.display()
+        )
     };
     match std::fs::read_dir(out) {
         Ok(mut entries) => {
             if out.join(MARKER).exists() {
                 std::fs::remove_dir_all(out).map_err(|error| problem("replace", error))?;
             } else if entries.next().is_some() {
-                let reason = "it is not empty and holds no earlier demo; name another folder with --out";
+                let reason =
+                    "it is not empty and holds no earlier demo; name another folder with --out";
                 return Err(format!("will not write into {}: {reason}", out.display()).into());
             }
         }
@@ -93,7 +106,9 @@ async fn replay(out: &Path) -> Result<Duration, Failure> {
         app,
         ..HostOptions::default()
     };
-    println!("Replaying {rows} rows of network traffic through Kafka, the Functions host and the detector.");
+    println!(
+        "Replaying {rows} rows of network traffic through Kafka, the Functions host and the detector."
+    );
     let (host, mut events) = Host::start(options).await?;
     let ended = follow(&mut events, rows).await;
     host.stop(false).await;
@@ -121,7 +136,10 @@ fn settings(out: &Path, brokers: &str) -> Vec<(String, String)> {
         settings.push((kind, "file".to_owned()));
         settings.push((folder, path("records")));
     }
-    settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    settings
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
 }
 
 /// Shows what happens until `rows` messages are done with.
@@ -137,7 +155,11 @@ async fn follow(events: &mut UnboundedReceiver<Event>, rows: u64) -> Result<Dura
             Err(_) => {
                 let reason = last_failure.unwrap_or_else(|| "no reason was given".to_owned());
                 let done = bar.position();
-                return Err(format!("nothing happened for {} s after {done} of {rows} rows: {reason}", PATIENCE.as_secs()).into());
+                return Err(format!(
+                    "nothing happened for {} s after {done} of {rows} rows: {reason}",
+                    PATIENCE.as_secs()
+                )
+                .into());
             }
         };
         match event {
@@ -182,11 +204,28 @@ struct Summary<'a> {
 
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Outcome { rows, judged, anomalies, dead_letters, .. } = self.outcome;
+        let Outcome {
+            rows,
+            judged,
+            anomalies,
+            dead_letters,
+            ..
+        } = self.outcome;
         let per_second = *judged as f64 / self.elapsed.as_secs_f64().max(1e-3);
-        writeln!(f, "{rows} rows, {judged} points judged, {} anomalies, {} dead letters", anomalies.len(), dead_letters.len())?;
-        writeln!(f, "{per_second:.0} verdicts per second, from Kafka to durable records")?;
+        writeln!(
+            f,
+            "{rows} rows, {judged} points judged, {} anomalies, {} dead letters",
+            anomalies.len(),
+            dead_letters.len()
+        )?;
+        writeln!(
+            f,
+            "{per_second:.0} verdicts per second, from Kafka to durable records"
+        )?;
         let out = self.out.display();
-        write!(f, "see {out}/report.html, {out}/anomalies.txt, {out}/records.jsonl and {out}/dead-letters.jsonl")
+        write!(
+            f,
+            "see {out}/report.html, {out}/anomalies.txt, {out}/records.jsonl and {out}/dead-letters.jsonl"
+        )
     }
 }

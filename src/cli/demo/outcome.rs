@@ -62,7 +62,10 @@ impl Outcome {
         let verdicts: Vec<Recorded<Judged>> = read(&records.join("verdicts"))?;
         Ok(Self {
             rows,
-            judged: verdicts.iter().filter(|verdict| verdict.data.expected_value.is_some()).count(),
+            judged: verdicts
+                .iter()
+                .filter(|verdict| verdict.data.expected_value.is_some())
+                .count(),
             anomalies: read(&records.join("anomalies"))?,
             dead_letters: read(&records.join("dead-letters"))?,
             verdicts,
@@ -72,7 +75,11 @@ impl Outcome {
     /// Writes the files that people look at.
     pub(super) fn write(&self, out: &Path) -> Result<(), Failure> {
         let mut lines = String::new();
-        for row in self.anomalies.iter().filter_map(|anomaly| anomaly.data.row.as_deref()) {
+        for row in self
+            .anomalies
+            .iter()
+            .filter_map(|anomaly| anomaly.data.row.as_deref())
+        {
             writeln!(lines, "{}", python::anomaly_line(row))?;
         }
         std::fs::write(out.join("anomalies.txt"), lines)?;
@@ -83,7 +90,10 @@ impl Outcome {
 }
 
 fn lines_of<T>(recorded: &[Recorded<T>]) -> String {
-    recorded.iter().flat_map(|event| [event.line.as_str(), "\n"]).collect()
+    recorded
+        .iter()
+        .flat_map(|event| [event.line.as_str(), "\n"])
+        .collect()
 }
 
 /// The events of one stream: `<topic>/<partition>/<day>.jsonl`, in the order of their names (the demo has
@@ -97,9 +107,12 @@ fn read<T: serde::de::DeserializeOwned>(folder: &Path) -> Result<Vec<Recorded<T>
     for file in files_below(folder)? {
         let text = std::fs::read_to_string(&file)?;
         for line in text.lines() {
-            let event: Event<T> =
-                serde_json::from_str(line).map_err(|error| format!("{}: {error}", file.display()))?;
-            events.push(Recorded { line: line.to_owned(), data: event.data });
+            let event: Event<T> = serde_json::from_str(line)
+                .map_err(|error| format!("{}: {error}", file.display()))?;
+            events.push(Recorded {
+                line: line.to_owned(),
+                data: event.data,
+            });
         }
     }
     Ok(events)
@@ -117,7 +130,11 @@ fn files_below(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
         };
         for entry in entries {
             let path = entry?.path();
-            if path.is_dir() { folders.push(path) } else { files.push(path) }
+            if path.is_dir() {
+                folders.push(path)
+            } else {
+                files.push(path)
+            }
         }
     }
     files.sort();
