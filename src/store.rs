@@ -8,8 +8,10 @@
 
 #[doc(hidden)]
 pub mod conformance;
+mod file;
 mod ledger;
 mod memory;
+mod names;
 
 use std::fmt;
 
@@ -18,6 +20,7 @@ use bytes::Bytes;
 
 use crate::window::ShardId;
 
+pub use file::FileStore;
 pub use ledger::{Ledger, OpenShard, read};
 pub use memory::MemoryStore;
 
