@@ -60,6 +60,12 @@ settings! {
     WINDOW_MAX_SERIES = Setting::new("Window__MaxSeries", "100000", "series kept per partition; points of any further one are dead letters");
     WINDOW_IDLE_AFTER = Setting::new("Window__IdleAfter", "1h", "a partition silent for so long leaves memory (`90s`, `15m`, `1h`, `30d`)");
     WINDOW_FORGET_AFTER = Setting::new("Window__ForgetAfter", "30d", "a series silent for so long leaves the store at the next compaction");
+    STORE_KIND = Setting::new("Store__Kind", "", "where windows are kept: `blob`, `table`, `file` or `memory`; empty: `blob` when `AzureWebJobsStorage` is set, else `file`");
+    STORE_PATH = Setting::new("Store__Path", "lapwing-state", "folder of the file store");
+    STORE_CONTAINER = Setting::new("Store__Container", "lapwing", "container of the blob store");
+    STORE_TABLE = Setting::new("Store__Table", "lapwing", "table of the table store");
+    STORE_TIMEOUT = Setting::new("Store__Timeout", "30s", "deadline of a request to the store; more when many bytes move");
+    STORAGE = Setting::secret("AzureWebJobsStorage", "connection string of the storage account, or `UseDevelopmentStorage=true` for Azurite; `AzureWebJobsStorage__accountName` and the like for an identity");
     DETECTOR_GRANULARITY = Setting::new("Detector__Granularity", "minutely", "unit of the grid: yearly, monthly, weekly, daily, hourly, minutely, secondly, microsecond or none");
     DETECTOR_CUSTOM_INTERVAL = Setting::new("Detector__CustomInterval", "5", "granules from one point to the next");
     DETECTOR_SENSITIVITY = Setting::new("Detector__Sensitivity", "99", "0 to 100; a larger one flags more points");

@@ -10,6 +10,7 @@ pub mod file;
 pub mod kafka;
 mod lines;
 pub mod places;
+pub mod python;
 pub mod table;
 pub mod webhook;
 

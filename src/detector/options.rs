@@ -183,6 +183,17 @@ pub enum Manual {
     },
 }
 
+impl Manual {
+    /// The contract's name of the model.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Seasonal { .. } => "seasonal_series",
+            Self::SpectralResidual { .. } => "spectral_residual",
+            Self::DynamicThreshold { .. } => "dynamic_threshold",
+        }
+    }
+}
+
 /// What can be asked of the detector.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Options {

@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 
-use super::invocation::{Datum, Invocation, PayloadError};
+use super::{Datum, Invocation, PayloadError};
 
 /// The part of the host's `TimerInfo` that decides something here.
 #[derive(Debug, Deserialize, PartialEq, Eq)]

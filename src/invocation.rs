@@ -5,6 +5,9 @@
 //! it is unquoted by those counts, never "until it stops", because a message may itself be a JSON
 //! string.
 
+pub mod kafka;
+pub mod timer;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::invocation::{Datum, Invocation, PayloadError};
+use super::{Datum, Invocation, PayloadError};
 use crate::message::Message;
 use crate::series::Timestamp;
 
