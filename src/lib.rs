@@ -16,8 +16,8 @@ pub mod request;
 
 pub mod config;
 
-pub mod invocation;
 pub mod host;
+pub mod invocation;
 pub mod stage;
 
 pub mod cli;
