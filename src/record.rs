@@ -4,7 +4,14 @@
 //! An event is a function of the message it comes from: it holds no clock and no chance, so that one
 //! that is written again after a crash is the same event, under the same `source` and `id`.
 
+pub mod archive;
+pub mod blob;
 pub mod file;
+pub mod kafka;
+mod lines;
+pub mod places;
+pub mod python;
+pub mod webhook;
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,6 +21,9 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::series::Timestamp;
+
+/// Bytes of its message that a cut dead letter keeps; a multiple of four.
+const CUT_TO: usize = 16 * 1024;
 
 /// The streams of events; each goes to places of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -165,6 +175,32 @@ impl Event {
         )
     }
 
+    /// A dead letter without the bulk of its message, for a place that takes no event of its size;
+    /// `None` where there is nothing to leave out. The message itself is still in its topic.
+    pub fn cut(&self) -> Option<Self> {
+        let Data::DeadLetter(whole) = &self.data else {
+            return None;
+        };
+        let text = whole.value.as_ref().or(whole.value_base64.as_ref())?;
+        if text.len() <= CUT_TO {
+            return None;
+        }
+        let mut data = whole.clone();
+        data.value_cut_from = Some(text.len());
+        // Base64 is cut where a group of four ends, text where a character does.
+        let end = text.floor_char_boundary(CUT_TO);
+        for text in [&mut data.value, &mut data.value_base64]
+            .into_iter()
+            .flatten()
+        {
+            text.truncate(end);
+        }
+        Some(Self {
+            data: Data::DeadLetter(data),
+            ..self.clone()
+        })
+    }
+
     /// The structured JSON form, on one line.
     pub fn to_line(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string(self)
@@ -303,6 +339,9 @@ pub struct DeadLetterData {
     /// The message's bytes, base64, where it is no text; absent for a null value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value_base64: Option<String>,
+    /// Bytes that `value` or `valueBase64` has when it is whole; absent where it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value_cut_from: Option<usize>,
     /// When the broker took it, milliseconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub broker_time_ms: Option<i64>,
@@ -363,6 +402,27 @@ pub enum SinkError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+impl SinkError {
+    /// An answer of Azure that says "not you" or "not so" needs somebody; anything else may pass.
+    fn of_azure(stream: &'static str, place: String, error: azure_core::Error) -> Self {
+        let status = error.http_status().map_or(0, u16::from);
+        let source = error.into();
+        // 404 is a container being deleted, 408 and 429 are haste, 409 and 412 are other writers.
+        match status {
+            400..=499 if !matches!(status, 404 | 408 | 409 | 412 | 429) => Self::Refused {
+                stream,
+                place,
+                source,
+            },
+            _ => Self::Unavailable {
+                stream,
+                place,
+                source,
+            },
+        }
+    }
 }
 
 #[cfg(test)]

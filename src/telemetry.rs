@@ -83,3 +83,18 @@ pub fn start_logging() {
         .with_target(false)
         .try_init();
 }
+
+/// An error and its causes on one line; a cause that the text before it already tells is left out.
+pub fn one_line(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let text = inner.to_string();
+        if !line.contains(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        cause = inner.source();
+    }
+    line.replace('\n', " ")
+}

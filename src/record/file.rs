@@ -5,13 +5,16 @@
 //! anew. An exclusive lock makes reading the end and appending one step between processes.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use tokio::sync::mpsc;
 
-use super::{Event, RecordId, Sink, SinkError};
+use super::archive::{Archive, Found, ReadError, Wanted};
+use super::lines::{FileName, Line, Tail, by_day, folder_of, name_of, read_tail};
+use super::{Event, Sink, SinkError};
 
 /// How long another process may hold a file before the write fails (and is tried again by the host).
 const LOCK_WAIT: Duration = Duration::from_secs(10);
@@ -27,15 +30,6 @@ impl FileSink {
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
-
-    fn path_of(&self, event: &Event) -> PathBuf {
-        let file = format!("{}.jsonl", event.day());
-        self.root
-            .join(event.stream.name())
-            .join(&*event.id.topic)
-            .join(event.id.partition.to_string())
-            .join(file)
-    }
 }
 
 #[async_trait]
@@ -46,30 +40,21 @@ impl Sink for FileSink {
         };
         let stream = first.stream.name();
         let place = self.place();
-        // Per file the serialised lines, still in order; a batch seldom crosses midnight.
-        let mut files: Vec<(PathBuf, Vec<Line>)> = Vec::new();
-        for event in events {
-            let path = self.path_of(event);
-            let line = Line {
-                position: event.id.position(),
-                text: event.to_line().map_err(|error| SinkError::Refused {
-                    stream,
-                    place: place.clone(),
-                    source: error.into(),
-                })?,
-            };
-            match files.iter_mut().find(|(known, _)| *known == path) {
-                Some((_, lines)) => lines.push(line),
-                None => files.push((path, vec![line])),
-            }
-        }
+        let folder = self.root.join(folder_of(first));
+        let days = by_day(events).map_err(|error| SinkError::Refused {
+            stream,
+            place: place.clone(),
+            source: error.into(),
+        })?;
+        let files: Vec<_> = days
+            .into_iter()
+            .map(|(day, lines)| (folder.join(name_of(&day, 0)), lines))
+            .collect();
         let written = tokio::task::spawn_blocking(move || {
             files.iter().try_fold(0, |written, (path, lines)| {
                 append(path, lines)
                     .map(|count| written + count)
-                    .map_err(|error| {
-                        io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-                    })
+                    .map_err(|error| naming(path, &error))
             })
         })
         .await;
@@ -97,9 +82,84 @@ impl Sink for FileSink {
     }
 }
 
-struct Line {
-    position: (u32, i64),
-    text: String,
+#[async_trait]
+impl Archive for FileSink {
+    async fn read(&self, wanted: &Wanted, found: mpsc::Sender<Found>) -> Result<(), ReadError> {
+        let (root, wanted) = (self.root.clone(), wanted.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            for (name, path) in files_of(&root, &wanted)? {
+                read_lines(&name, &path, &found).map_err(|error| naming(&path, &error))?;
+                if found.is_closed() {
+                    break;
+                }
+            }
+            Ok::<_, io::Error>(())
+        })
+        .await;
+        let unreadable = |source| ReadError {
+            place: self.place(),
+            source,
+        };
+        read.map_err(|panic| unreadable(panic.into()))?
+            .map_err(|error| unreadable(error.into()))
+    }
+}
+
+/// The wanted files, in the order of their events.
+fn files_of(root: &Path, wanted: &Wanted) -> io::Result<Vec<(FileName, PathBuf)>> {
+    let stream = root.join(wanted.stream.name());
+    let mut files = Vec::new();
+    if !stream.exists() && root.is_dir() {
+        return Ok(files); // nothing of this stream was ever written
+    }
+    for topic in entries(&stream)? {
+        for partition in entries(&topic)? {
+            for path in entries(&partition)? {
+                let below = path.strip_prefix(root).ok().and_then(Path::to_str);
+                let name = below.and_then(|path| FileName::parse(path, wanted.stream));
+                match name {
+                    Some(name) if wanted.includes(&name.topic, name.partition, &name.day) => {
+                        files.push((name, path));
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    std::fs::read_dir(folder)
+        .map_err(|error| naming(folder, &error))?
+        .map(|entry| Ok(entry?.path()))
+        .collect()
+}
+
+fn read_lines(name: &FileName, path: &Path, found: &mpsc::Sender<Found>) -> io::Result<()> {
+    let mut reader = BufReader::new(File::open(path)?);
+    let mut text = Vec::new();
+    for number in 1.. {
+        text.clear();
+        // A line without its end was never acknowledged.
+        if reader.read_until(b'\n', &mut text)? == 0 || text.last() != Some(&b'\n') {
+            break;
+        }
+        let event = Found {
+            at: format!("{}:{number}", path.display()),
+            day: name.day.clone(),
+            json: String::from_utf8_lossy(&text[..text.len() - 1]).into_owned(),
+        };
+        if found.blocking_send(event).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn naming(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// Appends the lines that are past the file's last one; gives their number.
@@ -169,38 +229,11 @@ fn whole_lines(file: &mut File) -> io::Result<(u64, Option<(u32, i64)>)> {
         tail.resize(usize::try_from(length - start).unwrap_or(usize::MAX), 0);
         file.seek(SeekFrom::Start(start))?;
         file.read_exact(&mut tail)?;
-        let end = tail
-            .iter()
-            .rposition(|byte| *byte == b'\n')
-            .map_or(0, |at| at + 1);
-        let mut lines = tail[..end]
-            .split_inclusive(|byte| *byte == b'\n')
-            .rev()
-            .peekable();
-        while let Some(line) = lines.next() {
-            // The first line of the piece may have begun before it.
-            let is_whole = lines.peek().is_some() || start == 0;
-            if !is_whole {
-                break;
-            }
-            if let Some(position) = position_of(line) {
-                return Ok((start + end as u64, Some(position)));
-            }
-        }
-        if start == 0 {
-            return Ok((end as u64, None));
+        if let Tail::Found(end, position) = read_tail(&tail, start == 0) {
+            return Ok((start + end as u64, position));
         }
         reach *= 8;
     }
-}
-
-fn position_of(line: &[u8]) -> Option<(u32, i64)> {
-    #[derive(serde::Deserialize)]
-    struct Id {
-        id: String,
-    }
-    let event: Id = serde_json::from_slice(line).ok()?;
-    RecordId::position_of(&event.id)
 }
 
 /// Makes the names durable: a new file's entry lies in its folder, a new folder's in its own.
@@ -216,13 +249,14 @@ fn sync_folders(folder: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
-    use super::super::{Data, DeadLetterData, Place, Stream};
+    use super::super::lines::position_of;
+    use super::super::{Data, DeadLetterData, Place, RecordId, Stream};
     use super::*;
 
-    fn event(offset: i64, detail: &str) -> Event {
+    pub(in super::super) fn event(offset: i64, detail: &str) -> Event {
         let topic: Arc<str> = Arc::from("metrics");
         let id = RecordId {
             topic: Arc::clone(&topic),
@@ -243,6 +277,7 @@ mod tests {
             key_base64: None,
             value: None,
             value_base64: None,
+            value_cut_from: None,
             broker_time_ms: None,
         };
         let broker_time_ms = Some(1_787_324_281_123);

@@ -1,0 +1,3 @@
+fn main() {}
+mod fleet;
+mod meter;
