@@ -14,10 +14,12 @@ mod memory;
 mod names;
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::config::{self, InvalidSetting, Settings};
 use crate::window::ShardId;
 
 pub use file::FileStore;
@@ -29,6 +31,27 @@ pub fn from_settings(
     _settings: &crate::config::Settings,
 ) -> Result<std::sync::Arc<dyn WindowStore>, crate::config::InvalidSetting> {
     Ok(std::sync::Arc::new(MemoryStore::default()))
+}
+
+/// The store that the settings ask for.
+pub fn from_settings(settings: &Settings) -> Result<Arc<dyn WindowStore>, InvalidSetting> {
+    let kind = settings.get(&config::STORE_KIND).unwrap_or("file");
+    match kind.to_ascii_lowercase().as_str() {
+        "memory" => Ok(Arc::new(MemoryStore::new())),
+        "file" => {
+            // Set by App Service and Azure Functions, whose disks do not last.
+            if settings.raw("WEBSITE_INSTANCE_ID").is_some() {
+                let reason = "disks do not last inside Azure; use blob or table";
+                return Err(InvalidSetting::new(&config::STORE_KIND, kind, reason));
+            }
+            let path: String = settings.required(&config::STORE_PATH)?;
+            Ok(Arc::new(FileStore::new(path)))
+        }
+        _ => {
+            let reason = "expected file or memory";
+            Err(InvalidSetting::new(&config::STORE_KIND, kind, reason))
+        }
+    }
 }
 
 /// What holds windows, and small documents beside them.
