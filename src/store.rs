@@ -26,13 +26,6 @@ pub use file::FileStore;
 pub use ledger::{Ledger, OpenShard, read};
 pub use memory::MemoryStore;
 
-/// The store that the settings name. Nothing is connected yet.
-pub fn from_settings(
-    _settings: &crate::config::Settings,
-) -> Result<std::sync::Arc<dyn WindowStore>, crate::config::InvalidSetting> {
-    Ok(std::sync::Arc::new(MemoryStore::default()))
-}
-
 /// The store that the settings ask for.
 pub fn from_settings(settings: &Settings) -> Result<Arc<dyn WindowStore>, InvalidSetting> {
     let kind = settings.get(&config::STORE_KIND).unwrap_or("file");
