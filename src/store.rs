@@ -6,6 +6,8 @@
 //! [`StoreError::Conflict`] when that is not the newest one any more: this is the fence between two
 //! instances that believe they own the same partition.
 
+pub mod azure;
+mod blob;
 #[doc(hidden)]
 pub mod conformance;
 mod file;
@@ -22,28 +24,36 @@ use bytes::Bytes;
 use crate::config::{self, InvalidSetting, Settings};
 use crate::window::ShardId;
 
+use azure::Account;
+pub use blob::BlobStore;
 pub use file::FileStore;
 pub use ledger::{Ledger, OpenShard, read};
 pub use memory::MemoryStore;
 
-/// The store that the settings ask for.
+/// The store that the settings ask for. Nothing is connected yet.
 pub fn from_settings(settings: &Settings) -> Result<Arc<dyn WindowStore>, InvalidSetting> {
-    let kind = settings.get(&config::STORE_KIND).unwrap_or("file");
+    let account = Account::from_settings(settings)?;
+    let by_default = if account.is_some() { "blob" } else { "file" };
+    let kind = settings.get(&config::STORE_KIND).unwrap_or(by_default);
+    let wrong = |reason: &str| InvalidSetting::new(&config::STORE_KIND, kind, reason);
+    let account = || account.ok_or_else(|| wrong("it needs AzureWebJobsStorage; set it as well"));
+    let unusable = |reason: String| InvalidSetting::new(&config::STORAGE, "", reason);
     match kind.to_ascii_lowercase().as_str() {
         "memory" => Ok(Arc::new(MemoryStore::new())),
         "file" => {
             // Set by App Service and Azure Functions, whose disks do not last.
             if settings.raw("WEBSITE_INSTANCE_ID").is_some() {
-                let reason = "disks do not last inside Azure; use blob or table";
-                return Err(InvalidSetting::new(&config::STORE_KIND, kind, reason));
+                return Err(wrong("disks do not last inside Azure; use blob or table"));
             }
             let path: String = settings.required(&config::STORE_PATH)?;
             Ok(Arc::new(FileStore::new(path)))
         }
-        _ => {
-            let reason = "expected file or memory";
-            Err(InvalidSetting::new(&config::STORE_KIND, kind, reason))
+        "blob" => {
+            let name: String = settings.required(&config::STORE_CONTAINER)?;
+            let container = account()?.container(&name).map_err(unusable)?;
+            Ok(Arc::new(BlobStore::new(container)))
         }
+        _ => Err(wrong("expected blob, table, file or memory")),
     }
 }
 
