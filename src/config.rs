@@ -60,10 +60,44 @@ settings! {
     WINDOW_MAX_SERIES = Setting::new("Window__MaxSeries", "100000", "series kept per partition; points of any further one are dead letters");
     WINDOW_IDLE_AFTER = Setting::new("Window__IdleAfter", "1h", "a partition silent for so long leaves memory (`90s`, `15m`, `1h`, `30d`)");
     WINDOW_FORGET_AFTER = Setting::new("Window__ForgetAfter", "30d", "a series silent for so long leaves the store at the next compaction");
+    STORE_KIND = Setting::new("Store__Kind", "", "where windows are kept: `blob`, `table`, `file` or `memory`; empty: `blob` when `AzureWebJobsStorage` is set, else `file`");
+    STORE_PATH = Setting::new("Store__Path", "lapwing-state", "folder of the file store");
+    STORE_CONTAINER = Setting::new("Store__Container", "lapwing", "container of the blob store");
+    STORE_TABLE = Setting::new("Store__Table", "lapwing", "table of the table store");
+    STORE_TIMEOUT = Setting::new("Store__Timeout", "30s", "deadline of a request to the store; more when many bytes move");
+    STORAGE = Setting::secret("AzureWebJobsStorage", "connection string of the storage account, or `UseDevelopmentStorage=true` for Azurite; `AzureWebJobsStorage__accountName` and the like for an identity");
     DETECTOR_GRANULARITY = Setting::new("Detector__Granularity", "minutely", "unit of the grid: yearly, monthly, weekly, daily, hourly, minutely, secondly, microsecond or none");
     DETECTOR_CUSTOM_INTERVAL = Setting::new("Detector__CustomInterval", "5", "granules from one point to the next");
     DETECTOR_SENSITIVITY = Setting::new("Detector__Sensitivity", "99", "0 to 100; a larger one flags more points");
     DETECTOR_MAX_ANOMALY_RATIO = Setting::new("Detector__MaxAnomalyRatio", "0.25", "most points of a window that may be anomalies, above 0 to 0.49");
+    RECORDS_KIND = Setting::new("Records__Kind", "", "places that anomalies go to: `file`, `blob`, `table`, `kafka`, `webhook`, comma separated, or `none`; empty: blob when `AzureWebJobsStorage` is set, else file");
+    RECORDS_PATH = Setting::new("Records__Path", "lapwing-records", "file: folder below which the anomalies go");
+    RECORDS_CONTAINER = Setting::new("Records__Container", "lapwing-records", "blob: container that the anomalies go to");
+    RECORDS_TABLE = Setting::new("Records__Table", "LapwingAnomalies", "table: its name");
+    RECORDS_TOPIC = Setting::new("Records__Topic", "", "kafka: topic that the anomalies go to");
+    RECORDS_URL = Setting::secret("Records__Url", "webhook: https URL that the anomalies are posted to");
+    RECORDS_SECRET = Setting::secret("Records__Secret", "webhook: key of the signatures, `whsec_` and base64, or a text of 16 bytes and more");
+    DEAD_LETTERS_KIND = Setting::new("DeadLetters__Kind", "", "places that dead letters go to: `file`, `blob`, `table`, `kafka`, `webhook`, comma separated, or `none`; empty: blob when `AzureWebJobsStorage` is set, else file");
+    DEAD_LETTERS_PATH = Setting::new("DeadLetters__Path", "lapwing-records", "file: folder below which the dead letters go");
+    DEAD_LETTERS_CONTAINER = Setting::new("DeadLetters__Container", "lapwing-records", "blob: container that the dead letters go to");
+    DEAD_LETTERS_TABLE = Setting::new("DeadLetters__Table", "LapwingDeadLetters", "table: its name");
+    DEAD_LETTERS_TOPIC = Setting::new("DeadLetters__Topic", "", "kafka: topic that the dead letters go to");
+    DEAD_LETTERS_URL = Setting::secret("DeadLetters__Url", "webhook: https URL that the dead letters are posted to");
+    DEAD_LETTERS_SECRET = Setting::secret("DeadLetters__Secret", "webhook: key of the signatures, `whsec_` and base64, or a text of 16 bytes and more");
+    VERDICTS_KIND = Setting::new("Verdicts__Kind", "none", "places that every verdict goes to: `file`, `blob`, `table`, `kafka`, `webhook`, comma separated, or `none`");
+    VERDICTS_PATH = Setting::new("Verdicts__Path", "lapwing-records", "file: folder below which the verdicts go");
+    VERDICTS_CONTAINER = Setting::new("Verdicts__Container", "lapwing-records", "blob: container that the verdicts go to");
+    VERDICTS_TABLE = Setting::new("Verdicts__Table", "LapwingVerdicts", "table: its name");
+    VERDICTS_TOPIC = Setting::new("Verdicts__Topic", "", "kafka: topic that the verdicts go to");
+    VERDICTS_URL = Setting::secret("Verdicts__Url", "webhook: https URL that the verdicts are posted to");
+    VERDICTS_SECRET = Setting::secret("Verdicts__Secret", "webhook: key of the signatures, `whsec_` and base64, or a text of 16 bytes and more");
+    RECORDS_TIMEOUT = Setting::new("Records__Timeout", "30s", "longest time that one write to all places of a stream may take, 1s to 5m");
+    API_KEY1 = Setting::secret("Api__Key1", "key that callers of the REST API send; without any key every call is refused");
+    API_KEY2 = Setting::secret("Api__Key2", "second key, as good as the first, so that one can be rotated");
+    API_KEY = Setting::secret("ApiKey", "the container edition's name of a first key; taken beside the two");
+    API_ALLOW_ANONYMOUS = Setting::new("Api__AllowAnonymous", "false", "`true`: the REST API answers without looking at keys");
+    API_RATE_LIMIT = Setting::new("Api__RateLimit", "", "calls per second and key of the REST API; empty: no limit");
+    API_MAX_BODY_BYTES = Setting::new("Api__MaxBodyBytes", "8388608", "largest request body of the REST API, unpacked");
 }
 
 /// A setting whose value cannot be used.

@@ -5,9 +5,28 @@
 pub mod series;
 
 pub mod detector;
-
 pub mod request;
 
+pub mod message;
+pub mod row;
+
 pub mod config;
+pub mod telemetry;
+
+pub mod store;
+pub mod window;
+
+pub mod record;
+
+pub mod judge;
+
+pub mod replay;
+
+pub mod functions;
+pub mod handler;
+pub mod invocation;
+
+pub mod host;
+pub mod stage;
 
 pub mod cli;
