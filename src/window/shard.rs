@@ -439,6 +439,18 @@ impl Shard {
         self.numbers.clear();
     }
 
+    /// The shard as if it had been saved at one instant: what two runs that absorbed the same messages
+    /// have in common.
+    pub fn without_clocks(&self) -> Self {
+        let mut shard = self.clone();
+        shard.time = ShardTime::default();
+        shard
+            .series
+            .iter_mut()
+            .for_each(|series| series.heard_s = 0);
+        shard
+    }
+
     pub(crate) fn number(&self, name: &str) -> Option<u32> {
         self.numbers.get(name).copied()
     }
