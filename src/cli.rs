@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand; this one is their table of contents.
 
 mod deadletters;
+mod demo;
 mod host;
 mod judge;
 mod kill_points;
@@ -25,6 +26,7 @@ struct Cli {
 enum Command {
     #[command(name = "deadletters")]
     DeadLetters(deadletters::DeadLetters),
+    Demo(demo::Args),
     Host(host::Args),
     Judge(judge::Judge),
     Serve(serve::Args),
@@ -40,6 +42,7 @@ pub fn run() -> ExitCode {
     kill_points::arm();
     let done: Result<(), Failure> = match Cli::parse().command {
         Command::DeadLetters(args) => args.run(),
+        Command::Demo(args) => demo::run(&args),
         Command::Host(args) => host::run(args),
         Command::Judge(judge) => judge.run(),
         Command::Serve(args) => serve::run(&args),

@@ -92,6 +92,12 @@ settings! {
     VERDICTS_URL = Setting::secret("Verdicts__Url", "webhook: https URL that the verdicts are posted to");
     VERDICTS_SECRET = Setting::secret("Verdicts__Secret", "webhook: key of the signatures, `whsec_` and base64, or a text of 16 bytes and more");
     RECORDS_TIMEOUT = Setting::new("Records__Timeout", "30s", "longest time that one write to all places of a stream may take, 1s to 5m");
+    API_KEY1 = Setting::secret("Api__Key1", "key that callers of the REST API send; without any key every call is refused");
+    API_KEY2 = Setting::secret("Api__Key2", "second key, as good as the first, so that one can be rotated");
+    API_KEY = Setting::secret("ApiKey", "the container edition's name of a first key; taken beside the two");
+    API_ALLOW_ANONYMOUS = Setting::new("Api__AllowAnonymous", "false", "`true`: the REST API answers without looking at keys");
+    API_RATE_LIMIT = Setting::new("Api__RateLimit", "", "calls per second and key of the REST API; empty: no limit");
+    API_MAX_BODY_BYTES = Setting::new("Api__MaxBodyBytes", "8388608", "largest request body of the REST API, unpacked");
 }
 
 /// A setting whose value cannot be used.
