@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand; this one is their table of contents.
 
+mod deadletters;
 mod demo;
 mod host;
 mod judge;
@@ -23,6 +24,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(name = "deadletters")]
+    DeadLetters(deadletters::DeadLetters),
     Demo(demo::Args),
     Host(host::Args),
     Judge(judge::Judge),
@@ -38,6 +41,7 @@ pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 pub fn run() -> ExitCode {
     kill_points::arm();
     let done: Result<(), Failure> = match Cli::parse().command {
+        Command::DeadLetters(args) => args.run(),
         Command::Demo(args) => demo::run(&args),
         Command::Host(args) => host::run(args),
         Command::Judge(judge) => judge.run(),
