@@ -6,6 +6,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// A service that a script started; it is stopped when this goes.
 #[derive(Debug)]
 pub(crate) struct Service {
@@ -25,9 +27,22 @@ impl Service {
             folder,
             address,
         };
-        let port = address.port().to_string();
-        service.run("start", &[&port])?;
+        service.start_again()?;
         Ok(service)
+    }
+
+    /// Starts it on what is in its folder, after [`kill`](Self::kill).
+    pub(crate) fn start_again(&self) -> io::Result<()> {
+        self.run("start", &[&self.address.port().to_string()])
+    }
+
+    /// Kills its process, by the id that the script left in its folder.
+    pub(crate) fn kill(&self) -> io::Result<()> {
+        let pid = std::fs::read_to_string(self.folder.join("pid"))?;
+        let pid = pid.trim().parse().map_err(io::Error::other)?;
+        let pid = Pid::from_raw(pid).ok_or_else(|| io::Error::other("no process id"))?;
+        kill_process(pid, Signal::KILL)?;
+        Ok(())
     }
 
     /// Where it listens.
@@ -63,6 +78,19 @@ impl Drop for Service {
     }
 }
 
+/// A free port whose next is free as well: Kafka's controller has one of its own.
 fn free_address() -> io::Result<SocketAddr> {
-    TcpListener::bind(("127.0.0.1", 0))?.local_addr()
+    let mut taken = None;
+    for _ in 0..100 {
+        let listener = TcpListener::bind(("127.0.0.1", 0))?;
+        let address = listener.local_addr()?;
+        let Some(next) = address.port().checked_add(1) else {
+            continue;
+        };
+        match TcpListener::bind(("127.0.0.1", next)) {
+            Ok(_) => return Ok(address),
+            Err(error) => taken = Some(error),
+        }
+    }
+    Err(taken.unwrap_or_else(|| io::Error::other("no two free ports side by side")))
 }
