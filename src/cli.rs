@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand; this one is their table of contents.
 
+mod demo;
 mod host;
 mod judge;
 mod kill_points;
@@ -22,6 +23,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Args),
     Host(host::Args),
     Judge(judge::Judge),
     Serve(serve::Args),
@@ -36,6 +38,7 @@ pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 pub fn run() -> ExitCode {
     kill_points::arm();
     let done: Result<(), Failure> = match Cli::parse().command {
+        Command::Demo(args) => demo::run(&args),
         Command::Host(args) => host::run(args),
         Command::Judge(judge) => judge.run(),
         Command::Serve(args) => serve::run(&args),

@@ -14,8 +14,8 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::Value;
 
 use crate::detector::{
-    Boundary, DetectError, ErrorCode, Granularity, Impute, Manual, Options, Sensitivity, Series,
-    check_length,
+    Boundary, DetectError, ErrorCode, Granularity, Impute, MAX_POINTS, Manual, Options,
+    Sensitivity, Series, check_length,
 };
 use crate::series::{Timestamp, Zoned};
 
@@ -36,6 +36,7 @@ pub struct Body {
     profile: Profile,
     members: Vec<(String, Value)>,
     series: RawSeries,
+    is_pascal_case: bool,
 }
 
 /// A checked request: a series and what is asked about it. The series itself (length, order, grid) is
@@ -105,6 +106,11 @@ impl Body {
         })
     }
 
+    /// Whether the series is spelled `Series`, as some tools name members; they read answers likewise.
+    pub fn is_pascal_case(&self) -> bool {
+        self.is_pascal_case
+    }
+
     /// The member called `name`; the last one if there are several. `series` is none of them.
     pub fn member(&self, name: &str) -> Option<&Value> {
         let found = self
@@ -145,9 +151,7 @@ impl Body {
                 .ok_or_else(DetectError::anomaly_ratio)?;
         }
         if let Some(sensitivity) = self.member("sensitivity") {
-            options.sensitivity = self
-                .profile
-                .integer(sensitivity)
+            options.sensitivity = Profile::integer(sensitivity)
                 .and_then(|number| Sensitivity::try_from(number).ok())
                 .ok_or_else(DetectError::sensitivity)?;
         }
@@ -181,9 +185,7 @@ impl Body {
         };
         let custom_interval = match self.member("customInterval") {
             None => NonZeroU32::MIN,
-            Some(interval) => self
-                .profile
-                .integer(interval)
+            Some(interval) => Profile::integer(interval)
                 .and_then(|interval| u32::try_from(interval).ok())
                 .and_then(NonZeroU32::new)
                 .ok_or_else(DetectError::custom_interval)?,
@@ -191,9 +193,7 @@ impl Body {
         let period = match self.member("period") {
             None => None,
             Some(period) => {
-                let period = self
-                    .profile
-                    .integer(period)
+                let period = Profile::integer(period)
                     .filter(|period| *period >= 0)
                     .ok_or_else(DetectError::period)?;
                 // No series is long enough for a larger one.
@@ -219,6 +219,9 @@ impl Body {
             _ => return Err(DetectError::series_type()),
         };
         check_length(points.len())?;
+        if self.profile == Profile::Service {
+            all_readable(&points, granularity)?;
+        }
         let values = self
             .profile
             .values(&points)
@@ -294,6 +297,24 @@ impl Body {
     }
 }
 
+/// Says which point cannot be read, which the package's own text does not.
+fn all_readable(points: &[RawPoint], granularity: Granularity) -> Result<(), DetectError> {
+    let malformed = |index: usize, member: &str, wanted: &str| {
+        let text =
+            format!("The '{member}' at index {index} is missing or malformed: expected {wanted}.");
+        Err(DetectError::new(ErrorCode::BadArgument, text))
+    };
+    for (index, point) in points.iter().enumerate() {
+        if !matches!(point.value, RawValue::Number(_) | RawValue::Text(_)) {
+            return malformed(index, "value", "a number, or a text that holds one");
+        }
+        if granularity != Granularity::None && point.timestamp.is_none() {
+            return malformed(index, "timestamp", "a text such as 2014-03-01T17:36:00Z");
+        }
+    }
+    Ok(())
+}
+
 /// The model asked for by hand and the period given with it.
 fn manual(detector: &serde_json::Map<String, Value>) -> Result<(Manual, Option<u32>), DetectError> {
     let parameters = detector
@@ -324,8 +345,7 @@ fn manual(detector: &serde_json::Map<String, Value>) -> Result<(Manual, Option<u
     let period = match parameters.get("period") {
         None | Some(Value::Null) => None,
         Some(period) => Some(
-            Profile::Package
-                .integer(period)
+            Profile::integer(period)
                 .and_then(|period| u32::try_from(period).ok())
                 .ok_or_else(DetectError::detector_parameters)?,
         ),
@@ -360,10 +380,11 @@ impl Profile {
         }
     }
 
-    /// An integer as written: `5`, not `5.0`. To Python a truth value is one too.
-    fn integer(self, value: &Value) -> Option<i64> {
+    /// An integer as written: `5`, not `5.0`. To Python, in which the service was written, a truth value
+    /// is one too.
+    fn integer(value: &Value) -> Option<i64> {
         match value {
-            Value::Bool(truth) if self == Self::Package => Some(i64::from(*truth)),
+            Value::Bool(truth) => Some(i64::from(*truth)),
             Value::Number(number) if number.is_u64() => Some(number.as_i64().unwrap_or(i64::MAX)),
             value => value.as_i64(),
         }
@@ -543,10 +564,12 @@ impl<'de> Visitor<'de> for BodySeed {
             profile: self.0,
             members: Vec::new(),
             series: RawSeries::Absent,
+            is_pascal_case: false,
         };
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
             if self.0.is_called(&key, "series") {
                 body.series = map.next_value_seed(SeriesSeed(self.0))?;
+                body.is_pascal_case = key == "Series";
             } else {
                 body.members.push((key.into_owned(), map.next_value()?));
             }
@@ -577,6 +600,10 @@ impl<'de> Visitor<'de> for SeriesSeed {
         let mut points = Vec::new();
         while let Some(point) = list.next_element_seed(PointSeed(self.0))? {
             points.push(point);
+            if points.len() > MAX_POINTS {
+                // Too many already; how many more there are changes nothing, and would cost memory.
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+            }
         }
         Ok(RawSeries::Points(points))
     }

@@ -26,9 +26,10 @@ pub use memory::MemoryStore;
 
 /// The store that the settings name. Nothing is connected yet.
 pub fn from_settings(
-    _settings: &crate::config::Settings,
+    settings: &crate::config::Settings,
 ) -> Result<std::sync::Arc<dyn WindowStore>, crate::config::InvalidSetting> {
-    Ok(std::sync::Arc::new(MemoryStore::default()))
+    let path = settings.raw("Store__Path").unwrap_or("lapwing-state");
+    Ok(std::sync::Arc::new(FileStore::new(path)))
 }
 
 /// What holds windows, and small documents beside them.

@@ -8,6 +8,8 @@ use lapwing::record::file::FileSink;
 use lapwing::record::{Data, DeadLetterData, Event, Place, RecordId, Stream};
 use lapwing::series::Timestamp;
 
+#[path = "records/azurite.rs"]
+mod azurite;
 #[path = "records/blob.rs"]
 mod blob;
 #[path = "records/kafka.rs"]

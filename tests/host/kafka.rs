@@ -311,3 +311,128 @@ async fn a_topic_that_is_missing_is_said_and_found_when_it_comes() {
     assert_eq!(running.batch().await.messages, 1);
     running.stop().await;
 }
+
+/// A fresh topic on the real brokers that `LAPWING_KAFKA` names; `None`, said aloud, without it.
+async fn real_topic(test: &str, partitions: i32) -> Option<(String, String)> {
+    use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+    let Ok(brokers) = std::env::var("LAPWING_KAFKA") else {
+        println!("{test}: not run, LAPWING_KAFKA is not set");
+        return None;
+    };
+    let topic = format!("{test}-{}", uuid::Uuid::new_v4());
+    let admin: AdminClient<_> = ClientConfig::new()
+        .set("bootstrap.servers", &brokers)
+        .create()
+        .unwrap();
+    let new = NewTopic::new(&topic, partitions, TopicReplication::Fixed(1));
+    let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)));
+    let made = admin
+        .create_topics([&new], &options)
+        .await
+        .expect("the brokers of LAPWING_KAFKA answer");
+    assert!(made[0].is_ok(), "{made:?}");
+    Some((brokers, topic))
+}
+
+async fn produce_numbers(brokers: &str, topic: &str, numbers: std::ops::Range<usize>) {
+    let producer: FutureProducer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .create()
+        .unwrap();
+    let sent = numbers.map(|number| {
+        let producer = producer.clone();
+        async move {
+            let value = number.to_string();
+            let record: FutureRecord<'_, (), String> = FutureRecord::to(topic)
+                .partition((number % 4) as i32)
+                .payload(&value);
+            producer
+                .send(record, Duration::from_secs(20))
+                .await
+                .unwrap();
+        }
+    });
+    futures::future::join_all(sent).await;
+}
+
+fn real_bench(brokers: &str, topic: &str) -> Bench {
+    let mut function = function("MANY", "binary");
+    function["bindings"][0]["topic"] = json!("%Topic%");
+    function["bindings"][0]["consumerGroup"] = json!("%Topic%");
+    Bench::new("detect", function)
+        .setting("Brokers", brokers)
+        .setting("Topic", topic)
+        .host("extensions__kafka__commitOnFailure", false)
+        .host("extensions__kafka__maxRetries", -1)
+}
+
+#[tokio::test]
+async fn real_kafka_delivers_a_thousand_once_and_in_order() {
+    let Some((brokers, topic)) = real_topic("thousand", 4).await else {
+        return;
+    };
+    produce_numbers(&brokers, &topic, 0..1000).await;
+    let bench = real_bench(&brokers, &topic);
+    let mut running = bench.start().await;
+    running.caught_up().await;
+    running.stop().await;
+    let all: Vec<usize> = bench
+        .requests()
+        .iter()
+        .flat_map(values)
+        .map(|v| v.parse().unwrap())
+        .collect();
+    assert_eq!(all.len(), 1000);
+    for partition in 0..4 {
+        let of_one: Vec<usize> = all.iter().copied().filter(|n| n % 4 == partition).collect();
+        assert!(of_one.is_sorted() && of_one.len() == 250);
+    }
+    let before = bench.requests().len();
+    let mut running = bench.start().await;
+    running.caught_up().await;
+    running.stop().await;
+    assert_eq!(bench.requests().len(), before);
+}
+
+#[tokio::test]
+async fn real_kafka_shares_partitions_between_two_hosts_and_loses_nothing() {
+    let Some((brokers, topic)) = real_topic("shared", 4).await else {
+        return;
+    };
+    produce_numbers(&brokers, &topic, 0..200).await;
+    let (first, second) = (real_bench(&brokers, &topic), real_bench(&brokers, &topic));
+    let mut one = first.start().await;
+    one.batch().await;
+    let mut two = second.start().await;
+    two.logged("holds partitions").await;
+    produce_numbers(&brokers, &topic, 200..1000).await;
+    two.batch().await;
+    let seen = || -> BTreeSet<usize> {
+        let requests = [first.requests(), second.requests()].concat();
+        requests
+            .iter()
+            .flat_map(values)
+            .map(|v| v.parse().unwrap())
+            .collect()
+    };
+    let all = async {
+        while seen().len() < 1000 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(super::PATIENCE, all)
+        .await
+        .expect("messages are missing");
+    // One goes; the other takes over what is left, and nothing is.
+    one.stop().await;
+    produce_numbers(&brokers, &topic, 1000..1040).await;
+    let rest = async {
+        while seen().len() < 1040 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(super::PATIENCE, rest)
+        .await
+        .expect("messages are missing");
+    two.stop().await;
+}
