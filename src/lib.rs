@@ -22,12 +22,13 @@ pub mod judge;
 
 pub mod replay;
 
+pub mod api;
+
 pub mod functions;
 pub mod handler;
 pub mod invocation;
 
 pub mod host;
-pub mod invocation;
 pub mod stage;
 
 pub mod cli;
