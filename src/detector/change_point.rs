@@ -31,6 +31,8 @@ const OUTLIER_DEVIATIONS: f64 = 5.0;
 /// Price of a slope, in units of the variance and of the logarithm of the points: half of what a
 /// change costs by default.
 const SLOPE_PRICE: f64 = 1.5;
+/// Least part of a period that may take its place, in points.
+const SHORTEST_CYCLE: usize = 4;
 /// Seasons that a piece must span before it may slope: less is as well a season of another shape.
 const SEASONS_PER_SLOPE: usize = 2;
 /// Most times that season and pieces are fitted in turn.
@@ -186,6 +188,8 @@ impl ChangePointOptions {
 struct Search<'a> {
     indices: &'a [i64],
     period: usize,
+    /// Points after which the season repeats: the period, or a part of it.
+    cycle: usize,
     window: usize,
     threshold: f64,
     x: Vec<f64>,
@@ -219,6 +223,7 @@ impl<'a> Search<'a> {
         Self {
             indices,
             period,
+            cycle: 1,
             window,
             threshold,
             x: indices
@@ -269,23 +274,24 @@ impl<'a> Search<'a> {
             if round == 0 {
                 variance = self.noise_around(&trend);
             }
-            if self.period > 1 {
+            if self.cycle > 1 {
                 self.fit_season(&trend);
                 self.take_season_off();
             }
         }
     }
 
-    fn verdict(self) -> ChangePoints {
+    fn verdict(mut self) -> ChangePoints {
         let n = self.y.len();
         let mut is_change_point = vec![false; n];
-        for &at in &self.changes {
-            is_change_point[at] = true;
+        let mut confidence_scores = vec![0.0; n];
+        if let Some(pieces) = &self.pieces {
+            pieces.place_kinks(&mut self.changes);
+            for &at in &self.changes {
+                is_change_point[at] = true;
+            }
+            confidence_scores = pieces.probabilities(&self.changes);
         }
-        let confidence_scores = match &self.pieces {
-            Some(pieces) => pieces.probabilities(&self.changes),
-            None => vec![0.0; n],
-        };
         ChangePoints {
             period: self.period as u32,
             is_change_point,
@@ -293,7 +299,12 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The first season: robust STL's, of the series with its gaps filled.
+    /// The first season: what robust STL's trend leaves of the series with its gaps filled, on the
+    /// shortest cycle that does the period justice.
+    ///
+    /// The period search takes a day that it has verified for a week wherever two weeks are at hand, and
+    /// medians over two or three weeks are poor ones. Schwarz's criterion, of absolute deviations,
+    /// chooses among the parts of the period and no season.
     fn decompose(&mut self) {
         let gaps = Gaps {
             indices: self.indices,
@@ -312,14 +323,32 @@ impl<'a> Search<'a> {
         };
         let mut parts = Parts::default();
         Decomposition::default().robust(y, kind, &mut parts);
-        for (season, slot) in self.season.iter_mut().zip(self.indices) {
-            *season = parts.seasonal[*slot as usize];
+        let slots = self.indices.iter();
+        let trend: Vec<f64> = slots.map(|slot| parts.trend[*slot as usize]).collect();
+        let n = self.y.len() as f64;
+        let mut best = (f64::INFINITY, 1);
+        for cycle in 1..=self.period {
+            let listed = cycle == 1 || cycle == self.period || cycle >= SHORTEST_CYCLE;
+            if !listed || !self.period.is_multiple_of(cycle) {
+                continue;
+            }
+            self.cycle = cycle;
+            self.fit_season(&trend);
+            let deviations: f64 = (0..self.y.len())
+                .map(|i| (self.y[i] - trend[i] - self.season[i]).abs())
+                .sum();
+            let criterion = 2.0 * n * (deviations / n).ln() + cycle as f64 * n.ln();
+            if criterion < best.0 {
+                best = (criterion, cycle);
+            }
         }
+        self.cycle = best.1;
+        self.fit_season(&trend);
     }
 
     /// The next season: per phase the median of what the pieces leave.
     fn fit_season(&mut self, trend: &[f64]) {
-        let mut phases: Vec<Vec<f64>> = vec![vec![]; self.period];
+        let mut phases: Vec<Vec<f64>> = vec![vec![]; self.cycle];
         for i in 0..self.y.len() {
             if self.counts[i] {
                 phases[self.phase(i)].push(self.y[i] - trend[i]);
@@ -343,7 +372,7 @@ impl<'a> Search<'a> {
     }
 
     fn phase(&self, i: usize) -> usize {
-        (self.indices[i] % self.period as i64) as usize
+        (self.indices[i] % self.cycle as i64) as usize
     }
 
     fn take_season_off(&mut self) {
@@ -372,7 +401,7 @@ impl<'a> Search<'a> {
             change: (6.6 - 4.0 * self.threshold) * logarithm,
             slope: SLOPE_PRICE * logarithm,
             shortest: self.window.div_ceil(2),
-            shortest_slope: self.window.max(SEASONS_PER_SLOPE * self.period),
+            shortest_slope: self.window.max(SEASONS_PER_SLOPE * self.cycle),
         }
     }
 
@@ -388,8 +417,7 @@ impl<'a> Search<'a> {
     /// The long-run variance of what the pieces leave. Each piece fits a line, the season its phases.
     fn noise_around(&self, trend: &[f64]) -> f64 {
         let n = self.y.len();
-        let season = if self.period > 1 { self.period } else { 0 };
-        let fitted = season + 2 * (self.changes.len() + 1);
+        let fitted = self.cycle - 1 + 2 * (self.changes.len() + 1);
         let mut begins = vec![false; n];
         for (from, _) in segmentation::spans(&self.changes, n) {
             begins[from] = true;

@@ -83,11 +83,17 @@ impl Segmentation {
             changes = next;
         }
         self.settle(&mut changes);
+        self.place_kinks(&mut changes);
+        changes
+    }
+
+    /// Moves the changes at which two pieces meet to where lines that meet fit best: lines free to jump
+    /// place a break of slope loosely.
+    pub(super) fn place_kinks(&self, changes: &mut [usize]) {
         for k in 0..changes.len() {
-            let (from, to) = self.around(&changes, k);
+            let (from, to) = self.around(changes, k);
             changes[k] = self.kink(from, changes[k], to).unwrap_or(changes[k]);
         }
-        changes
     }
 
     /// How much worse one piece fits from `from` to `to` than two that meet at `at`, in units of the
@@ -104,7 +110,9 @@ impl Segmentation {
         }
         let mean = piece.y / piece.count;
         let (around_mean, around_line, slope) = piece.residuals();
-        if to - from >= self.costs.shortest_slope && around_line + self.costs.slope * self.costs.variance < around_mean {
+        if to - from >= self.costs.shortest_slope
+            && around_line + self.costs.slope * self.costs.variance < around_mean
+        {
             (mean - slope * piece.x / piece.count, slope)
         } else {
             (mean, 0.0)
@@ -260,8 +268,11 @@ impl Segmentation {
     }
 
     /// Where two lines that meet fit best over `from..to`, if they fit as well as two that do not meet
-    /// at `at`: lines free to jump place a break of slope loosely.
+    /// at `at`.
     fn kink(&self, from: usize, at: usize, to: usize) -> Option<usize> {
+        if (at - from).min(to - at) < self.costs.shortest_slope {
+            return None;
+        }
         let whole = self.sums[to].less(&self.sums[from]);
         let apart = [(from, at), (at, to)]
             .map(|(from, to)| self.sums[to].less(&self.sums[from]).residuals().1)
