@@ -22,6 +22,8 @@ pub mod judge;
 
 pub mod replay;
 
+pub mod api;
+
 pub mod functions;
 pub mod handler;
 pub mod invocation;
