@@ -13,8 +13,8 @@ pub mod row;
 pub mod config;
 pub mod telemetry;
 
-pub mod store;
 pub mod window;
+pub mod store;
 
 pub mod record;
 
@@ -22,11 +22,9 @@ pub mod judge;
 
 pub mod replay;
 
-pub mod api;
-
+pub mod invocation;
 pub mod functions;
 pub mod handler;
-pub mod invocation;
 
 pub mod host;
 pub mod stage;
