@@ -3,6 +3,7 @@
 mod host;
 mod judge;
 mod kill_points;
+mod replay;
 mod serve;
 mod stage;
 
@@ -24,6 +25,7 @@ struct Cli {
 enum Command {
     Host(host::Args),
     Judge(judge::Judge),
+    Replay(replay::Args),
     Serve(serve::Args),
     Stage(stage::Args),
 }
@@ -38,6 +40,7 @@ pub fn run() -> ExitCode {
     let done: Result<(), Failure> = match Cli::parse().command {
         Command::Host(args) => host::run(args),
         Command::Judge(judge) => judge.run(),
+        Command::Replay(args) => replay::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Stage(args) => stage::run(&args),
     };
