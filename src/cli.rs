@@ -1,5 +1,7 @@
 //! The command line: one file per subcommand; this one is their table of contents.
 
+mod deadletters;
+mod demo;
 mod host;
 mod judge;
 mod kill_points;
@@ -23,6 +25,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(name = "deadletters")]
+    DeadLetters(deadletters::DeadLetters),
+    Demo(demo::Args),
     Host(host::Args),
     Judge(judge::Judge),
     Replay(replay::Args),
@@ -38,6 +43,8 @@ pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 pub fn run() -> ExitCode {
     kill_points::arm();
     let done: Result<(), Failure> = match Cli::parse().command {
+        Command::DeadLetters(args) => args.run(),
+        Command::Demo(args) => demo::run(&args),
         Command::Host(args) => host::run(args),
         Command::Judge(judge) => judge.run(),
         Command::Replay(args) => replay::run(&args),

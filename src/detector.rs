@@ -7,6 +7,7 @@ mod error;
 mod options;
 
 // The stages, in the order in which data flows through them, each after the tools it needs.
+pub mod change_point;
 pub mod grid;
 mod majority;
 mod stats;

@@ -14,8 +14,8 @@ pub mod config;
 pub mod kafka;
 pub mod telemetry;
 
-pub mod store;
 pub mod window;
+pub mod store;
 
 pub mod record;
 
@@ -23,9 +23,9 @@ pub mod judge;
 
 pub mod replay;
 
+pub mod invocation;
 pub mod functions;
 pub mod handler;
-pub mod invocation;
 
 pub mod host;
 pub mod stage;
