@@ -11,6 +11,7 @@ pub mod message;
 pub mod row;
 
 pub mod config;
+pub mod kafka;
 pub mod telemetry;
 
 pub mod window;
