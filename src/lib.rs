@@ -11,12 +11,12 @@ pub mod message;
 pub mod row;
 
 pub mod config;
-pub mod kafka;
 pub mod telemetry;
 
 pub mod window;
 pub mod store;
 
+pub mod kafka;
 pub mod record;
 
 pub mod judge;
