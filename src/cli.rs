@@ -6,6 +6,7 @@ mod judge;
 mod kill_points;
 mod serve;
 mod stage;
+mod state;
 
 use std::process::ExitCode;
 
@@ -28,6 +29,7 @@ enum Command {
     Judge(judge::Judge),
     Serve(serve::Args),
     Stage(stage::Args),
+    State(state::Args),
 }
 
 /// Why a command stopped: one line for the person who typed it.
@@ -43,6 +45,7 @@ pub fn run() -> ExitCode {
         Command::Judge(judge) => judge.run(),
         Command::Serve(args) => serve::run(&args),
         Command::Stage(args) => stage::run(&args),
+        Command::State(args) => state::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
