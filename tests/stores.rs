@@ -3,6 +3,11 @@
 //! Blob and table run against Azurite when `LAPWING_AZURITE` names its blob endpoint
 //! (`http://127.0.0.1:10000`; tables are two ports further): `scripts/azurite.sh` starts one.
 
+#[path = "stores/cost.rs"]
+mod cost;
+#[path = "stores/lost.rs"]
+mod lost;
+
 use std::sync::Arc;
 
 use lapwing::store::azure::Account;
