@@ -23,6 +23,8 @@ pub mod judge;
 
 pub mod replay;
 
+pub mod report;
+
 pub mod invocation;
 pub mod functions;
 pub mod handler;
