@@ -22,6 +22,7 @@ pub mod record;
 pub mod judge;
 
 pub mod replay;
+pub mod report;
 
 pub mod invocation;
 pub mod functions;
