@@ -289,7 +289,7 @@ pub(crate) fn error_code(error: &azure_core::Error) -> Option<&str> {
 }
 
 /// The error and its causes on one line, without what signs a URL: transport errors tell the whole of it.
-fn without_signatures(error: &azure_core::Error) -> String {
+pub(crate) fn without_signatures(error: &azure_core::Error) -> String {
     let text = crate::telemetry::one_line(error);
     let mut told = String::with_capacity(text.len());
     let mut rest = text.as_str();
