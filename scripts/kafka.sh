@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A real Apache Kafka on this machine, from its published jars: one node, KRaft, loopback only.
 #
-#   scripts/kafka.sh start PORT DIR        start a broker on 127.0.0.1:PORT with its data, log and pid in DIR
+#   scripts/kafka.sh start DIR PORT        start a broker on 127.0.0.1:PORT with its data, log and pid in DIR
 #   scripts/kafka.sh topic PORT NAME N     make a topic of N partitions
 #   scripts/kafka.sh stop DIR              stop the broker of DIR and wait until it is gone
 #
@@ -124,7 +124,7 @@ stop() {
 }
 
 case "${1:-} $#" in
-"start 3") start "$2" "$3" ;;
+"start 3") start "$3" "$2" ;;
 "topic 4")
     jars
     topics "$2" --create --topic "$3" --partitions "$4"

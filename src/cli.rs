@@ -5,6 +5,7 @@ mod demo;
 mod host;
 mod judge;
 mod kill_points;
+mod replay;
 mod serve;
 mod stage;
 
@@ -29,6 +30,7 @@ enum Command {
     Demo(demo::Args),
     Host(host::Args),
     Judge(judge::Judge),
+    Replay(replay::Args),
     Serve(serve::Args),
     Stage(stage::Args),
 }
@@ -45,6 +47,7 @@ pub fn run() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Host(args) => host::run(args),
         Command::Judge(judge) => judge.run(),
+        Command::Replay(args) => replay::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Stage(args) => stage::run(&args),
     };
