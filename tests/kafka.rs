@@ -23,13 +23,19 @@ const SERIES: usize = 4;
 
 fn lapwing() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lapwing"));
-    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command
 }
 
 fn run(command: &mut Command) -> String {
     let output = command.output().unwrap();
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert!(output.status.success(), "{command:?}: {text}");
     text
 }
@@ -37,7 +43,10 @@ fn run(command: &mut Command) -> String {
 /// Where the verdicts and the state of a run lie.
 fn settings(folder: &Path) -> Vec<(String, String)> {
     let path = |name: &str| folder.join(name).display().to_string();
-    let mut settings = vec![("Store__Kind".to_owned(), "file".to_owned()), ("Store__Path".to_owned(), path("state"))];
+    let mut settings = vec![
+        ("Store__Kind".to_owned(), "file".to_owned()),
+        ("Store__Path".to_owned(), path("state")),
+    ];
     for stream in ["Records", "DeadLetters", "Verdicts"] {
         settings.push((format!("{stream}__Kind"), "file".to_owned()));
         settings.push((format!("{stream}__Path"), path("records")));
@@ -62,19 +71,28 @@ fn verdicts(folder: &Path) -> BTreeMap<(String, String), Value> {
 }
 
 /// The same rows straight through the pipeline.
-async fn without_kafka(folder: &Path, rows: &[(String, String)]) -> BTreeMap<(String, String), Value> {
+async fn without_kafka(
+    folder: &Path,
+    rows: &[(String, String)],
+) -> BTreeMap<(String, String), Value> {
     let settings = Settings::from_pairs(settings(folder));
-    let ledger = Ledger::from_settings(store::from_settings(&settings).unwrap(), &settings).unwrap();
-    let pipeline = Pipeline::new(&settings, ledger, Places::from_settings(&settings).unwrap()).unwrap();
+    let ledger =
+        Ledger::from_settings(store::from_settings(&settings).unwrap(), &settings).unwrap();
+    let pipeline =
+        Pipeline::new(&settings, ledger, Places::from_settings(&settings).unwrap()).unwrap();
     let messages = (0..SERIES).flat_map(|series| {
-        rows.iter().enumerate().map(move |(index, (timestamp, value))| Message {
-            topic: Arc::from("straight"),
-            partition: series as i32,
-            offset: index as i64,
-            broker_time_ms: Some(support::BROKER_START_MS + index as i64),
-            key: Some(format!("eth-{series}").into_bytes()),
-            value: Some(format!(r#"{{"timestamp":"{timestamp}","value":"{value}"}}"#).into_bytes()),
-        })
+        rows.iter()
+            .enumerate()
+            .map(move |(index, (timestamp, value))| Message {
+                topic: Arc::from("straight"),
+                partition: series as i32,
+                offset: index as i64,
+                broker_time_ms: Some(support::BROKER_START_MS + index as i64),
+                key: Some(format!("eth-{series}").into_bytes()),
+                value: Some(
+                    format!(r#"{{"timestamp":"{timestamp}","value":"{value}"}}"#).into_bytes(),
+                ),
+            })
     });
     pipeline.absorb(messages.collect()).await.unwrap();
     verdicts(folder)
@@ -94,13 +112,31 @@ async fn a_thousand_rows_over_four_partitions_get_the_verdicts_of_the_demo() {
     std::fs::write(&csv, head.join("\n") + "\n").unwrap();
     let rows: Vec<(String, String)> = head[1..]
         .iter()
-        .map(|line| line.split_once(',').map(|(t, v)| (t.to_owned(), v.to_owned())).unwrap())
+        .map(|line| {
+            line.split_once(',')
+                .map(|(t, v)| (t.to_owned(), v.to_owned()))
+                .unwrap()
+        })
         .collect();
 
     let topic = format!("network-{}", std::process::id());
     run(lapwing()
-        .args(["replay", &csv.display().to_string(), "--brokers", &brokers, "--topic", &topic])
-        .args(["--partitions", "4", "--series", "eth", "--copies", &SERIES.to_string()]));
+        .args([
+            "replay",
+            &csv.display().to_string(),
+            "--brokers",
+            &brokers,
+            "--topic",
+            &topic,
+        ])
+        .args([
+            "--partitions",
+            "4",
+            "--series",
+            "eth",
+            "--copies",
+            &SERIES.to_string(),
+        ]));
 
     let app = folder.path().join("app");
     run(lapwing().arg("stage").arg(&app));

@@ -16,10 +16,19 @@ fn root() -> &'static Path {
 fn table() -> String {
     let mut table = "| setting | default | meaning |\n| --- | --- | --- |\n".to_owned();
     for setting in config::ALL {
-        let default = if setting.default.is_empty() { String::new() } else { format!("`{}`", setting.default) };
+        let default = if setting.default.is_empty() {
+            String::new()
+        } else {
+            format!("`{}`", setting.default)
+        };
         let meaning = setting.meaning.replace('|', "\\|");
         let secret = if setting.secret { " (secret)" } else { "" };
-        writeln!(table, "| `{}` | {default} | {meaning}{secret} |", setting.name).unwrap();
+        writeln!(
+            table,
+            "| `{}` | {default} | {meaning}{secret} |",
+            setting.name
+        )
+        .unwrap();
     }
     table
 }
@@ -29,7 +38,9 @@ fn table() -> String {
 fn the_settings_table_is_that_of_the_code() {
     let path = root().join("README.md");
     let text = std::fs::read_to_string(&path).unwrap();
-    let (before, rest) = text.split_once(START).expect("the README has a settings table");
+    let (before, rest) = text
+        .split_once(START)
+        .expect("the README has a settings table");
     let (written, after) = rest.split_once(END).expect("the settings table ends");
     if std::env::var_os("LAPWING_REWRITE").is_some() {
         std::fs::write(&path, format!("{before}{START}{}{END}{after}", table())).unwrap();
@@ -45,7 +56,10 @@ fn every_link_leads_somewhere() {
     for (at, _) in text.match_indices("](") {
         let target = text[at + 2..].split(')').next().unwrap_or_default();
         if !target.starts_with("http") {
-            assert!(root().join(target).exists(), "README.md points to {target}, which is not there");
+            assert!(
+                root().join(target).exists(),
+                "README.md points to {target}, which is not there"
+            );
             links += 1;
         }
     }

@@ -89,8 +89,10 @@ impl BlobSink {
             };
             let blob = format!("{folder}/{}", name_of(day, at.number));
             let length = block.bytes.len() as u64;
+            fail::fail_point!("record::blob::before-append");
             end = match self.append_block(&blob, at.length, block.bytes).await {
                 Ok(()) => {
+                    fail::fail_point!("record::blob::after-append");
                     written += block.lines;
                     Some(End {
                         length: at.length + length,

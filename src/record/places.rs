@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future;
-use rdkafka::ClientConfig;
 
 use super::archive::Archive;
 use super::blob::BlobSink;
@@ -15,7 +14,9 @@ use super::table::TableSink;
 use super::webhook::{InvalidWebhook, WebhookSink};
 use super::{Event, Sink, SinkError, Stream};
 use crate::config::{self, InvalidSetting, Setting, Settings, Span};
+use crate::kafka;
 use crate::store::azure::Account;
+use crate::telemetry;
 
 /// Where the events of each stream go.
 #[derive(Debug)]
@@ -66,14 +67,20 @@ impl Places {
             return Ok(());
         }
         let writes = self.sinks(stream).iter().map(|sink| async move {
-            match tokio::time::timeout(self.timeout, sink.write(events)).await {
+            let start = Instant::now();
+            let written = match tokio::time::timeout(self.timeout, sink.write(events)).await {
                 Ok(written) => written.map(drop),
                 Err(_) => Err(SinkError::Unavailable {
                     stream: stream.name(),
                     place: sink.place(),
                     source: format!("no answer within {} s", self.timeout.as_secs_f64()).into(),
                 }),
-            }
+            };
+            let outcome = if written.is_ok() { "ok" } else { "failed" };
+            telemetry::RECORD_SECONDS
+                .with_label_values(&[stream.name(), outcome])
+                .observe(start.elapsed().as_secs_f64());
+            written
         });
         // Joined, not tried: a place that fails does not cut short what another is writing.
         future::join_all(writes).await.into_iter().collect()
@@ -222,7 +229,7 @@ impl Names {
                     let reason = "it is the topic that `detect` reads, and would feed on its own records; name another";
                     return Err(InvalidSetting::new(self.topic, topic, reason));
                 }
-                Box::new(KafkaSink::new(&cluster(settings)?, topic, timeout))
+                Box::new(KafkaSink::new(&kafka::cluster(settings)?, topic, timeout))
             }
             Kind::Webhook => {
                 let url = needed(settings, self.url)?;
@@ -270,16 +277,6 @@ pub fn archive(
             "of these none can be read again; name file, blob or table too, or consume the topic";
         Err(InvalidSetting::new(names.kind, value, reason))
     })
-}
-
-/// The Kafka cluster that the settings name.
-pub(crate) fn cluster(settings: &Settings) -> Result<ClientConfig, InvalidSetting> {
-    let mut cluster = ClientConfig::new();
-    cluster.set(
-        "bootstrap.servers",
-        settings.required::<String>(&config::KAFKA_BROKERS)?,
-    );
-    Ok(cluster)
 }
 
 fn timeout(settings: &Settings) -> Result<Duration, InvalidSetting> {
