@@ -321,7 +321,7 @@ pub(crate) fn error_code(error: &azure_core::Error) -> Option<&str> {
 }
 
 /// A text without what signs a URL in it: transport errors tell the whole of one.
-fn without_signatures(text: &str) -> String {
+pub(crate) fn without_signatures(text: &str) -> String {
     let mut told = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("sig=") {
