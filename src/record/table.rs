@@ -128,7 +128,9 @@ impl Archive for TableSink {
         let unreadable = |error: TableError| ReadError {
             place: self.place(),
             source: match error {
-                TableError::Request(error) => without_signatures(&telemetry::one_line(&error)).into(),
+                TableError::Request(error) => {
+                    without_signatures(&telemetry::one_line(&error)).into()
+                }
                 error => error.into(),
             },
         };
