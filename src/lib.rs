@@ -11,10 +11,11 @@ pub mod message;
 pub mod row;
 
 pub mod config;
+pub mod kafka;
 pub mod telemetry;
 
-pub mod store;
 pub mod window;
+pub mod store;
 
 pub mod record;
 
@@ -22,9 +23,9 @@ pub mod judge;
 
 pub mod replay;
 
+pub mod invocation;
 pub mod functions;
 pub mod handler;
-pub mod invocation;
 
 pub mod host;
 pub mod stage;

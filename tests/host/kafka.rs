@@ -312,6 +312,48 @@ async fn a_topic_that_is_missing_is_said_and_found_when_it_comes() {
     running.stop().await;
 }
 
+#[tokio::test]
+async fn outputs_are_written_after_a_success_only() {
+    use rdkafka::consumer::{BaseConsumer, Consumer};
+    use rdkafka::message::Message;
+    let cluster = cluster(1);
+    cluster.create_topic("alerts", 1, 1).unwrap();
+    let mut function = super::by_hand();
+    let output = json!({"type": "kafka", "direction": "out", "name": "alerts", "brokerList": "%Brokers%", "topic": "alerts"});
+    function["bindings"].as_array_mut().unwrap().push(output);
+    let outputs =
+        json!({"Outputs": {"alerts": ["{\"score\":0.97}"], "Alerts": ["dropped"]}}).to_string();
+    let bench = bench(&cluster, function)
+        .script(json!([{"status": 500, "body": outputs}, {"body": outputs}]));
+    let mut running = bench.start().await;
+    for _ in 0..2 {
+        running.host.fire("detect");
+        running.invoked().await;
+    }
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", cluster.bootstrap_servers())
+        .set("group.id", "reader")
+        .set("auto.offset.reset", "earliest")
+        .create()
+        .unwrap();
+    consumer.subscribe(&["alerts"]).unwrap();
+    let read = tokio::task::spawn_blocking(move || {
+        let mut texts = Vec::new();
+        let mut patience = std::time::Instant::now() + super::PATIENCE;
+        // A poll also returns for events that are no messages.
+        while std::time::Instant::now() < patience {
+            if let Some(message) = consumer.poll(Duration::from_millis(100)) {
+                let text = message.unwrap().payload().unwrap().to_vec();
+                texts.push(String::from_utf8(text).unwrap());
+                patience = std::time::Instant::now() + Duration::from_secs(1);
+            }
+        }
+        texts
+    });
+    assert_eq!(read.await.unwrap(), ["{\"score\":0.97}"]);
+    running.stop().await;
+}
+
 /// A fresh topic on the real brokers that `LAPWING_KAFKA` names; `None`, said aloud, without it.
 async fn real_topic(test: &str, partitions: i32) -> Option<(String, String)> {
     use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
