@@ -213,6 +213,8 @@ impl Ledger {
             cached.shard.apply(change, &self.rules);
             return self.write_snapshot(id, cached).await;
         }
+        let newest = self.fence_off(id).await;
+        let version = newest.as_ref().unwrap_or(version);
         let write = self.store.append(id, Bytes::from(entry), version);
         let doing = format!("appending to the log of {id}");
         let version = self.within(bytes, doing, write).await?;
@@ -220,6 +222,20 @@ impl Ledger {
         cached.version = Some(version);
         cached.chain = chain;
         Ok(cached)
+    }
+
+    /// The version to append at when a test has switched the fence off: whatever is newest, so that no
+    /// writer is ever refused. Tests show with it that they would notice.
+    async fn fence_off(&self, id: &ShardId) -> Option<Version> {
+        let is_off = || {
+            fail::fail_point!("store::fence-off", |_| true);
+            false
+        };
+        if !is_off() {
+            return None;
+        }
+        // A store that does not answer now refuses the append as well.
+        self.store.version(id).await.ok().flatten()
     }
 
     /// Gives a request that moves `bytes` up after its deadline.
