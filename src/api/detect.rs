@@ -54,6 +54,54 @@ fn entire(body: Body, version: Version, workspace: &mut Workspace) -> Result<Ans
     written(&answer, answer.is_finite(), model_id(verdict.model))
 }
 
+fn change_point(body: Body, workspace: &mut Workspace) -> Result<Answer, ApiError> {
+    let grid = body.grid()?;
+    let threshold = body.member("threshold").map(|threshold| {
+        threshold
+            .as_f64()
+            .filter(|threshold| (0.01..=0.99).contains(threshold))
+            .ok_or_else(|| {
+                let text = "The 'threshold' field must be a number from 0.01 to 0.99.";
+                DetectError::new(ErrorCode::InvalidModelArgument, text)
+            })
+    });
+    let threshold = threshold.transpose()?;
+    let window = body.member("stableTrendWindow").cloned();
+    let points = body.points(grid.granularity)?;
+    check_points(&points, grid.granularity)?;
+    let window = window.map(|window| {
+        window
+            .as_u64()
+            .and_then(|window| u32::try_from(window).ok())
+            .filter(|window| *window >= 3 && 2 * (*window as usize) < points.values.len())
+            .ok_or_else(|| {
+                let text = format!(
+                    "The 'stableTrendWindow' field must be an integer from 3 to below half of the {} points of the series.",
+                    points.values.len()
+                );
+                DetectError::new(ErrorCode::InvalidModelArgument, text)
+            })
+    });
+    let options = ChangePointOptions {
+        granularity: grid.granularity,
+        custom_interval: grid.custom_interval,
+        period: grid.period,
+        stable_trend_window: window.transpose()?,
+        threshold,
+    };
+    let found = workspace.change_point_of(points.series(), &options)?;
+    let finite = found
+        .confidence_scores
+        .iter()
+        .all(|score| score.is_finite());
+    let answer = ChangePointAnswer {
+        period: found.period,
+        is_change_point: found.is_change_point,
+        confidence_scores: found.confidence_scores,
+    };
+    written(&answer, finite, Some("60"))
+}
+
 fn request(body: Body, version: Version) -> Result<Request, ApiError> {
     let mut request = body.request()?;
     request.options.boundary = version.boundary();

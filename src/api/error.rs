@@ -102,11 +102,7 @@ impl ApiError {
         let text = format!("The request body is larger than {limit} bytes.");
         Self {
             close: true,
-            ..Self::flat(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "RequestEntityTooLarge",
-                text,
-            )
+            ..Self::flat(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", text)
         }
     }
 
@@ -147,6 +143,14 @@ impl ApiError {
         }
     }
 
+    pub(crate) fn unconfigured() -> Self {
+        let text = "This server has no key. Set Api__Key1, or Api__AllowAnonymous=true to serve without keys.";
+        Self {
+            retry_after: Some(30),
+            ..Self::nested(StatusCode::SERVICE_UNAVAILABLE, text)
+        }
+    }
+
     /// The code that goes into `x-ms-error-code` too.
     pub(crate) fn flat_code(&self) -> Option<&str> {
         (self.shape == Shape::Flat).then_some(&self.error.code)
@@ -169,10 +173,6 @@ impl ApiError {
 
 impl From<DetectError> for ApiError {
     fn from(error: DetectError) -> Self {
-        Self::flat(
-            StatusCode::BAD_REQUEST,
-            error.code.as_str(),
-            error.message,
-        )
+        Self::flat(StatusCode::BAD_REQUEST, error.code.as_str(), error.message)
     }
 }

@@ -130,8 +130,14 @@ mod tests {
         assert_eq!(limit.take(1, start), Ok(()), "callers do not share");
         assert_eq!(limit.take(0, start + Duration::from_millis(500)), Ok(()));
         let later = start + Duration::from_secs(3600);
-        assert_eq!((limit.take(0, later), limit.take(0, later)), (Ok(()), Ok(())));
-        assert!(limit.take(0, later).is_err(), "a pause saves up no more than a second");
+        assert_eq!(
+            (limit.take(0, later), limit.take(0, later)),
+            (Ok(()), Ok(()))
+        );
+        assert!(
+            limit.take(0, later).is_err(),
+            "a pause saves up no more than a second"
+        );
         let slow = RateLimit::new(0.5, 1, start);
         assert_eq!(slow.take(0, start), Ok(()));
         assert_eq!(slow.take(0, start), Err(Duration::from_secs(2)));

@@ -77,10 +77,7 @@ pub struct SeriesPoint {
     /// When it was measured, as ISO 8601 or `M/D/YYYY h:mm:ss AM`; UTC unless it says otherwise. Neither
     /// needed nor read without a granularity.
     #[schema(schema_with = schema::timestamp)]
-    #[serde(
-        serialize_with = "iso",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(serialize_with = "iso", skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<Timestamp>,
     /// What was measured: a number, or a text that holds one.
     #[schema(schema_with = schema::value)]
@@ -221,9 +218,14 @@ impl LastAnswer {
     /// Whether every number can be written: JSON has neither NaN nor infinity.
     pub(crate) fn is_finite(&self) -> bool {
         let severity = self.severity.unwrap_or_default();
-        [self.expected_value, self.upper_margin, self.lower_margin, severity]
-            .iter()
-            .all(|number| number.is_finite())
+        [
+            self.expected_value,
+            self.upper_margin,
+            self.lower_margin,
+            severity,
+        ]
+        .iter()
+        .all(|number| number.is_finite())
     }
 }
 
@@ -245,7 +247,11 @@ impl EntireAnswer {
 
     /// Whether every number can be written: JSON has neither NaN nor infinity.
     pub(crate) fn is_finite(&self) -> bool {
-        let lists = [&self.expected_values, &self.upper_margins, &self.lower_margins];
+        let lists = [
+            &self.expected_values,
+            &self.upper_margins,
+            &self.lower_margins,
+        ];
         lists
             .into_iter()
             .chain(&self.severity)
