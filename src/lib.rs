@@ -23,6 +23,7 @@ pub mod judge;
 pub mod replay;
 
 pub mod api;
+pub mod remote;
 
 pub mod functions;
 pub mod handler;
