@@ -11,10 +11,11 @@ pub mod message;
 pub mod row;
 
 pub mod config;
+pub mod kafka;
 pub mod telemetry;
 
-pub mod store;
 pub mod window;
+pub mod store;
 
 pub mod record;
 
@@ -25,9 +26,9 @@ pub mod replay;
 pub mod api;
 pub mod remote;
 
+pub mod invocation;
 pub mod functions;
 pub mod handler;
-pub mod invocation;
 
 pub mod host;
 pub mod stage;

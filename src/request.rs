@@ -787,3 +787,231 @@ any_value! { ValueSeed => RawValue, other: RawValue::Unreadable,
         Ok(RawValue::parse(text, self.0))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A request of twelve daily points with further members.
+    fn request(members: &str) -> String {
+        let points: Vec<String> = (1..=12)
+            .map(|day| format!(r#"{{"timestamp":"2021-03-{day:02}T00:00:00Z","value":{day}.5}}"#))
+            .collect();
+        let comma = if members.is_empty() { "" } else { "," };
+        format!(r#"{{"series":[{}]{comma}{members}}}"#, points.join(","))
+    }
+
+    fn with_point(point: &str) -> String {
+        let rest = request(r#""granularity":"daily""#);
+        rest.replacen(
+            r#"{"timestamp":"2021-03-04T00:00:00Z","value":4.5}"#,
+            point,
+            1,
+        )
+    }
+
+    fn code(json: &str, profile: Profile) -> Result<(), &'static str> {
+        Request::parse(json.as_bytes(), profile)
+            .map(|_| ())
+            .map_err(|error| error.code.as_str())
+    }
+
+    #[test]
+    fn all_members_reach_the_options() {
+        let members = r#""granularity":"minutely","customInterval":5,"period":7,"alpha":0.01,
+            "maxAnomalyRatio":0.1,"sensitivity":80,"threshold":2.5,"imputeMode":"fixed",
+            "imputeFixedValue":3,"boundaryVersion":"V3"}"#
+            .trim_end_matches('}');
+        let parsed = Request::parse(request(members).as_bytes(), Profile::Package).unwrap();
+        let expected = Options {
+            granularity: Granularity::Minutely,
+            custom_interval: NonZeroU32::new(5).unwrap(),
+            period: Some(7),
+            alpha: 0.01,
+            max_anomaly_ratio: 0.1,
+            sensitivity: Sensitivity::try_from(80).unwrap(),
+            threshold: 2.5,
+            impute: Impute::Fixed(3.0),
+            boundary: Boundary::V3,
+            manual: None,
+        };
+        assert_eq!(parsed.options, expected);
+        assert_eq!(parsed.points.values.len(), 12);
+        assert_eq!(
+            parsed.points.timestamps[3].to_string(),
+            "2021-03-04T00:00:00Z"
+        );
+    }
+
+    #[test]
+    fn the_service_reads_names_without_case_and_null_as_absent() {
+        let json =
+            request(r#""Granularity":"daily","PERIOD":null,"sensitivity":1,"Sensitivity":90"#)
+                .replace("series", "Series")
+                .replace("timestamp", "TimeStamp");
+        let parsed = Request::parse(json.as_bytes(), Profile::Service).unwrap();
+        assert_eq!(parsed.options.granularity, Granularity::Daily);
+        assert_eq!(parsed.options.period, None);
+        assert_eq!(parsed.options.sensitivity.get(), 90, "the last one counts");
+        let nulls = request(r#""period":null"#);
+        assert_eq!(code(&nulls, Profile::Package), Err("InvalidPeriod"));
+        let private = request(r#""alpha":-1,"boundaryVersion":7,"detector":{},"fillUpMode":1"#);
+        assert_eq!(code(&private, Profile::Service), Ok(()));
+    }
+
+    #[test]
+    fn the_two_readings_of_a_point() {
+        let cases = [
+            // point, package, service
+            (
+                r#"{"timestamp":"2021-03-04T00:00:00Z","value":"4.5"}"#,
+                Ok(()),
+                Ok(()),
+            ),
+            (
+                r#"{"timestamp":"2021-03-04T00:00:00Z","value":" -4e0 "}"#,
+                Ok(()),
+                Ok(()),
+            ),
+            (
+                r#"{"timestamp":"2021-03-04T00:00:00Z","value":true}"#,
+                Ok(()),
+                Err("BadArgument"),
+            ),
+            (
+                r#"{"timestamp":"2021-03-04T00:00:00Z","value":"inf"}"#,
+                Ok(()),
+                Err("BadArgument"),
+            ),
+            (
+                r#"{"timestamp":"2021-03-04T00:00:00Z","value":null}"#,
+                Ok(()),
+                Err("BadArgument"),
+            ),
+            (
+                r#"{"timestamp":"2021-03-04T00:00:00Z"}"#,
+                Ok(()),
+                Err("BadArgument"),
+            ),
+            (
+                r#"{"timestamp":"2021-03-04","value":4}"#,
+                Err("BadArgument"),
+                Ok(()),
+            ),
+            (
+                r#"{"timestamp":"3/4/2021 12:00:00 AM","value":4}"#,
+                Err("BadArgument"),
+                Ok(()),
+            ),
+            (
+                r#"{"timestamp":"2021-03-04T02:00:00+02:00","value":4}"#,
+                Ok(()),
+                Ok(()),
+            ),
+            (
+                r#"{"timestamp":null,"value":4}"#,
+                Err("BadArgument"),
+                Err("BadArgument"),
+            ),
+            (
+                r#"{"timestamp":1614816000,"value":4}"#,
+                Err("BadArgument"),
+                Err("BadArgument"),
+            ),
+            (
+                r#"{"timestamp":"soon","value":4}"#,
+                Err("BadArgument"),
+                Err("BadArgument"),
+            ),
+            ("[]", Err("BadArgument"), Err("BadArgument")),
+            ("7", Err("BadArgument"), Err("BadArgument")),
+        ];
+        for (point, package, service) in cases {
+            let json = with_point(point);
+            assert_eq!(code(&json, Profile::Package), package, "package: {point}");
+            assert_eq!(code(&json, Profile::Service), service, "service: {point}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_altogether() {
+        let cases = [
+            ("", Err("InvalidJsonFormat"), Err("InvalidJsonFormat")),
+            ("[1]", Err("InvalidJsonFormat"), Err("InvalidJsonFormat")),
+            ("{} {}", Err("InvalidJsonFormat"), Err("InvalidJsonFormat")),
+            ("{}", Err("BadArgument"), Err("RequiredSeries")),
+            (r#"{"series":null}"#, Err("BadArgument"), Err("BadArgument")),
+            (r#"{"series":"x"}"#, Err("BadArgument"), Err("BadArgument")),
+            (r#"{"series":[]}"#, Err("BadArgument"), Err("InvalidSeries")),
+            (
+                r#"{"series":[{}]}"#,
+                Err("BadArgument"),
+                Err("InvalidSeries"),
+            ),
+            (
+                r#"{"series":[1]}"#,
+                Err("InvalidSeries"),
+                Err("InvalidSeries"),
+            ),
+            // The package looks whether there is a series first, the service does so last.
+            (
+                r#"{"granularity":"x"}"#,
+                Err("BadArgument"),
+                Err("InvalidGranularity"),
+            ),
+        ];
+        for (json, package, service) in cases {
+            assert_eq!(code(json, Profile::Package), package, "package: {json}");
+            assert_eq!(code(json, Profile::Service), service, "service: {json}");
+        }
+    }
+
+    #[test]
+    fn integers_are_written_as_integers() {
+        for members in [
+            r#""customInterval":5.0"#,
+            r#""customInterval":"5""#,
+            r#""customInterval":0"#,
+            r#""period":7.0"#,
+            r#""period":-1"#,
+            r#""sensitivity":95.0"#,
+            r#""maxAnomalyRatio":0.5"#,
+            r#""imputeMode":"Auto""#,
+        ] {
+            for profile in [Profile::Package, Profile::Service] {
+                assert!(code(&request(members), profile).is_err(), "{members}");
+            }
+        }
+        // To Python a truth value is an integer.
+        assert_eq!(
+            code(&request(r#""sensitivity":true"#), Profile::Package),
+            Ok(())
+        );
+        let refused = Err("InvalidModelArgument");
+        assert_eq!(
+            code(&request(r#""sensitivity":true"#), Profile::Service),
+            refused
+        );
+    }
+
+    #[test]
+    fn the_older_zero_does_not_fill() {
+        let impute = |members: &str| {
+            let json = request(members);
+            Request::parse(json.as_bytes(), Profile::Package)
+                .unwrap()
+                .options
+                .impute
+        };
+        assert_eq!(impute(r#""fillUpMode":"zero""#), Impute::NotFill);
+        assert_eq!(impute(r#""imputeMode":"zero""#), Impute::Fixed(0.0));
+        assert_eq!(
+            impute(r#""imputeMode":null,"fillUpMode":"last""#),
+            Impute::Previous
+        );
+        assert_eq!(
+            impute(r#""imputeMode":"linear","fillUpMode":"x""#),
+            Impute::Linear
+        );
+    }
+}

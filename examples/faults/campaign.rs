@@ -2,12 +2,15 @@
 //! every trouble that it began.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::plan::{Fault, Plan};
 use crate::platform::{Frozen, Platform};
 use crate::proxy::{Proxy, Weather};
+use crate::services::Service;
 use crate::watch;
 
 /// How often the platform looks.
@@ -22,6 +25,7 @@ const FREEZE_PATIENCE: Duration = Duration::from_secs(4);
 pub(crate) struct Campaign<'a> {
     platform: &'a mut Platform,
     proxies: &'a [Proxy],
+    broker: Arc<Service>,
     folder: PathBuf,
     started: Instant,
     plan: std::iter::Peekable<std::vec::IntoIter<(Duration, Fault)>>,
@@ -29,6 +33,9 @@ pub(crate) struct Campaign<'a> {
     freezing: Vec<Freezing>,
     frozen: Vec<(Instant, Frozen)>,
     outages: Vec<RunningOutage>,
+    broker_starts: Vec<JoinHandle<std::io::Result<()>>>,
+    /// Times that the broker was killed.
+    pub(crate) broker_kills: usize,
     /// What was done to the store.
     pub(crate) outages_done: Outages,
 }
@@ -69,18 +76,22 @@ impl<'a> Campaign<'a> {
         plan: Plan,
         platform: &'a mut Platform,
         proxies: &'a [Proxy],
+        broker: Arc<Service>,
         folder: PathBuf,
     ) -> Self {
         Self {
             orders: proxies.iter().map(|_| None).collect(),
             platform,
             proxies,
+            broker,
             folder,
             started: Instant::now(),
             plan: plan.into_iter().peekable(),
             freezing: Vec::new(),
             frozen: Vec::new(),
             outages: Vec::new(),
+            broker_starts: Vec::new(),
+            broker_kills: 0,
             outages_done: Outages::default(),
         }
     }
@@ -98,7 +109,7 @@ impl<'a> Campaign<'a> {
     }
 
     /// Ends every trouble, and makes the weather calm.
-    pub(crate) fn end(&mut self) {
+    pub(crate) fn end(&mut self) -> std::io::Result<()> {
         self.freezing.clear();
         self.frozen.clear();
         self.end_outages(true);
@@ -110,6 +121,11 @@ impl<'a> Campaign<'a> {
         for proxy in self.proxies {
             proxy.set_weather(Weather::CALM);
         }
+        for start in self.broker_starts.drain(..) {
+            let panicked = |_| std::io::Error::other("starting the broker panicked");
+            start.join().map_err(panicked).flatten()?;
+        }
+        Ok(())
     }
 
     /// The platform, for whoever looks on.
@@ -153,6 +169,18 @@ impl<'a> Campaign<'a> {
                     until: now + length,
                     met_before,
                 });
+            }
+            Fault::KillBroker { down } => {
+                // One at a time: a broker that still starts cannot be killed by its id.
+                if self.broker_starts.iter().all(JoinHandle::is_finished) {
+                    self.broker.kill()?;
+                    self.broker_kills += 1;
+                    let broker = Arc::clone(&self.broker);
+                    self.broker_starts.push(std::thread::spawn(move || {
+                        std::thread::sleep(down);
+                        broker.start_again()
+                    }));
+                }
             }
             Fault::Weather(weather) => {
                 for proxy in self.proxies {

@@ -25,6 +25,7 @@ mod watch;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -146,7 +147,7 @@ async fn run(args: &Args) -> Result<Tally, Failure> {
     );
 
     let azurite = Service::start("azurite", &folder)?;
-    let kafka = Service::start("kafka", &folder)?;
+    let kafka = Arc::new(Service::start("kafka", &folder)?);
     let topic = Topic {
         brokers: kafka.address().to_string(),
         name: TOPIC.to_owned(),
@@ -159,17 +160,18 @@ async fn run(args: &Args) -> Result<Tally, Failure> {
         proxies.push(Proxy::start(azurite.address(), args.seed ^ (host + 1)).await?);
     }
     stage(&folder)?;
-    let launches = proxies
+    let launches: Vec<Launch> = proxies
         .iter()
         .enumerate()
         .map(|(host, proxy)| launch(args, &topic, proxy, &folder, host))
         .collect::<Result<_, _>>()?;
-    let mut platform = Platform::start(launches, &folder)?;
+    let mut platform = Platform::start(launches.clone(), &folder)?;
     let rebalances = Rebalances::watch(&topic)?;
 
     let length = Duration::from_secs(args.seconds);
     let plan = plan::make(args.seed, length, SESSION, watch::STEPS);
-    let mut campaign = Campaign::new(plan, &mut platform, &proxies, folder.clone());
+    let broker = Arc::clone(&kafka);
+    let mut campaign = Campaign::new(plan, &mut platform, &proxies, broker, folder.clone());
     let sending = tokio::spawn({
         let topic = topic.clone();
         // Done a little before the faults are, so that the last ones fall into work and not into waiting.
@@ -183,15 +185,23 @@ async fn run(args: &Args) -> Result<Tally, Failure> {
         campaign.tick()?;
         if told.elapsed() >= Duration::from_secs(15) {
             told = Instant::now();
-            say_progress(started, &topic, &campaign.platform().toll).await?;
+            say_progress(started, &topic, &campaign.platform().toll).await;
         }
     }
-    campaign.end();
-    let outages = campaign.outages_done;
+    campaign.end()?;
+    let (outages, broker_kills) = (campaign.outages_done, campaign.broker_kills);
     sending.await??;
-    let behind = drain(&topic, &mut platform, Duration::from_secs(args.drain)).await?;
+    let patience = Duration::from_secs(args.drain);
+    let mut behind = drain(&topic, &mut platform, patience).await?;
     let toll = platform.stop()?;
     let seen = watch::seen_by_all(&folder)?;
+
+    println!("everything once more: the group's offsets go back to the beginning");
+    let group = topic.clone();
+    tokio::task::spawn_blocking(move || group.reset()).await??;
+    let mut platform = Platform::start(launches, &folder)?;
+    behind += drain(&topic, &mut platform, patience).await?;
+    platform.stop()?;
 
     let direct = Settings::from_pairs(store_settings(azurite.address(), &records));
     let mut tally = Tally::default();
@@ -216,7 +226,7 @@ async fn run(args: &Args) -> Result<Tally, Failure> {
         toll.handler_kills, toll.host_kills, toll.freezes, toll.gave_up, toll.restarts
     );
     println!(
-        "store outages: {}, of them in the middle of work: {}",
+        "store outages: {}, of them in the middle of work: {}; broker killed: {broker_kills}",
         outages.count, outages.met
     );
     // The first change of members is the group's beginning.
@@ -261,24 +271,30 @@ async fn drain(topic: &Topic, platform: &mut Platform, patience: Duration) -> Re
             continue;
         }
         asked = Instant::now();
-        let behind = lag(topic).await?;
-        if behind == 0 || started.elapsed() > patience {
-            println!("caught up after {:.0} s", started.elapsed().as_secs_f64());
-            return Ok(behind);
+        let behind = lag(topic).await;
+        let waited = started.elapsed();
+        match behind {
+            Ok(0) => println!("caught up after {:.0} s", waited.as_secs_f64()),
+            // A broker that is busy gets asked again.
+            _ if waited < patience => continue,
+            _ => {}
         }
+        return behind;
     }
 }
 
-async fn say_progress(started: Instant, topic: &Topic, toll: &Toll) -> Result<(), Failure> {
+async fn say_progress(started: Instant, topic: &Topic, toll: &Toll) {
+    let behind = match lag(topic).await {
+        Ok(messages) => format!("{messages} messages behind"),
+        Err(_) => "the broker does not answer".to_owned(),
+    };
     println!(
-        "{:4.0} s: {} messages behind; killed {} handlers and {} hosts, {} inside a batch",
+        "{:4.0} s: {behind}; killed {} handlers and {} hosts, {} inside a batch",
         started.elapsed().as_secs_f64(),
-        lag(topic).await?,
         toll.handler_kills,
         toll.host_kills,
         toll.inside_batch
     );
-    Ok(())
 }
 
 async fn lag(topic: &Topic) -> Result<i64, Failure> {

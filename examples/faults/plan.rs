@@ -29,6 +29,8 @@ pub(crate) enum Fault {
         kind: Outage,
         length: Duration,
     },
+    /// SIGKILL to the broker, which is started again after `down`.
+    KillBroker { down: Duration },
     /// Ambient trouble of every host's store connection from now on.
     Weather(Weather),
 }
@@ -79,6 +81,10 @@ pub(crate) fn make(seed: u64, length: Duration, session: Duration, steps: &[&'st
             length: millis(random, 500..6_000),
         };
         plan.push((at, fault));
+    });
+    every(&mut random, length, 140.0, |random, at, _| {
+        let down = millis(random, 500..4_000);
+        plan.push((at, Fault::KillBroker { down }));
     });
     every(&mut random, length, 15.0, |random, at, _| {
         let weathers = [Weather::CALM, Weather::GUSTY, Weather::STORM];
@@ -134,6 +140,7 @@ mod tests {
             assert!(count(&plan, |f| matches!(f, Fault::KillHost { .. })) >= 12);
             assert!(count(&plan, |f| matches!(f, Fault::Outage { .. })) >= 25);
             assert!(count(&plan, |f| matches!(f, Fault::Freeze { .. })) >= 7);
+            assert!(count(&plan, |f| matches!(f, Fault::KillBroker { .. })) >= 2);
             assert!(plan.is_sorted_by_key(|(at, _)| *at));
         }
     }

@@ -119,9 +119,10 @@ fn parts(settings: &Settings) -> Parts {
         let ledger = Ledger::from_settings(store::from_settings(settings)?, settings)?;
         Pipeline::new(settings, ledger, Places::from_settings(settings)?)
     };
+    let replay = || Replayer::from_settings(settings, store::from_settings(settings)?, |_| None);
     Parts {
         detect: detect().map_err(|error| error.to_string()),
-        replay: Replayer::from_settings(settings).map_err(|error| error.to_string()),
+        replay: replay().map_err(|error| error.to_string()),
         settings: settings.redacted(),
     }
 }

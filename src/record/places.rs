@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::future;
 use rdkafka::ClientConfig;
 
+use super::archive::Archive;
 use super::file::FileSink;
 use super::kafka::KafkaSink;
 use super::webhook::{InvalidWebhook, WebhookSink};
@@ -163,6 +164,10 @@ impl Names {
         }
     }
 
+    fn file(&self, settings: &Settings) -> Result<FileSink, InvalidSetting> {
+        Ok(FileSink::new(settings.required::<String>(self.path)?))
+    }
+
     fn sink(
         &self,
         kind: Kind,
@@ -172,7 +177,7 @@ impl Names {
         // The sink's own deadline comes first: it can say what it waited for.
         let timeout = timeout.mul_f64(0.9);
         Ok(match kind {
-            Kind::File => Box::new(FileSink::new(settings.required::<String>(self.path)?)),
+            Kind::File => Box::new(self.file(settings)?),
             Kind::Kafka => {
                 let topic = needed(settings, self.topic)?;
                 let read = settings.get(&config::KAFKA_TOPIC);
@@ -180,12 +185,7 @@ impl Names {
                     let reason = "it is the topic that `detect` reads, and would feed on its own records; name another";
                     return Err(InvalidSetting::new(self.topic, topic, reason));
                 }
-                let mut cluster = ClientConfig::new();
-                cluster.set(
-                    "bootstrap.servers",
-                    settings.required::<String>(&config::KAFKA_BROKERS)?,
-                );
-                Box::new(KafkaSink::new(&cluster, topic, timeout))
+                Box::new(KafkaSink::new(&cluster(settings)?, topic, timeout))
             }
             Kind::Webhook => {
                 let url = needed(settings, self.url)?;
@@ -201,6 +201,44 @@ impl Names {
             }
         })
     }
+}
+
+/// The place of `stream` that can be read again: the one of kind `wanted`, else the first readable one
+/// that its settings name.
+pub fn archive(
+    settings: &Settings,
+    stream: Stream,
+    wanted: Option<Kind>,
+) -> Result<Box<dyn Archive>, InvalidSetting> {
+    let names = Names::of(stream);
+    let named = kinds(settings, names.kind)?;
+    let mut readable = wanted
+        .into_iter()
+        .chain(named)
+        .filter_map(|kind| match kind {
+            Kind::File => Some(
+                names
+                    .file(settings)
+                    .map(|sink| Box::new(sink) as Box<dyn Archive>),
+            ),
+            Kind::Kafka | Kind::Webhook => None,
+        });
+    readable.next().unwrap_or_else(|| {
+        let value = settings.get(names.kind).unwrap_or_default();
+        let reason =
+            "of these none can be read again; name file, blob or table too, or consume the topic";
+        Err(InvalidSetting::new(names.kind, value, reason))
+    })
+}
+
+/// The Kafka cluster that the settings name.
+pub(crate) fn cluster(settings: &Settings) -> Result<ClientConfig, InvalidSetting> {
+    let mut cluster = ClientConfig::new();
+    cluster.set(
+        "bootstrap.servers",
+        settings.required::<String>(&config::KAFKA_BROKERS)?,
+    );
+    Ok(cluster)
 }
 
 fn timeout(settings: &Settings) -> Result<Duration, InvalidSetting> {
