@@ -5,7 +5,6 @@
 //! [`detect`], on threads of its own. Whatever the status, the body is JSON: clients parse it before they
 //! look at the status.
 
-pub mod model;
 pub mod openapi;
 
 mod body;
@@ -14,12 +13,9 @@ mod error;
 mod keys;
 mod pool;
 mod route;
-mod schema;
 mod server;
 
-pub use error::{FlatError, NestedError};
-pub use keys::{KEY_HEADER, Keys};
-pub use route::{Operation, Version, path};
+pub use keys::Keys;
 pub use server::{InvalidTls, Tls, serve_public};
 
 use std::num::NonZeroUsize;
@@ -37,13 +33,13 @@ use self::body::Received;
 use self::detect::Answer;
 use self::error::ApiError;
 use self::keys::RateLimit;
-use self::model::Health;
 use self::pool::{NotDone, Pool};
 use self::route::Route;
 use crate::config::{
     API_ALLOW_ANONYMOUS, API_KEY, API_KEY1, API_KEY2, API_MAX_BODY_BYTES, API_RATE_LIMIT,
     InvalidSetting, Settings,
 };
+use crate::contract::{Health, KEY_HEADER, MODEL_HEADER};
 
 /// How the API is served.
 #[derive(Debug)]
@@ -261,7 +257,7 @@ fn judged(answer: Answer) -> Response {
         HeaderValue::from_static("CognitiveServices.AnomalyDetector.DataPoints=1"),
     );
     if let Some(id) = answer.model_id {
-        headers.insert("model-id", HeaderValue::from_static(id));
+        headers.insert(MODEL_HEADER, HeaderValue::from_static(id));
     }
     response
 }

@@ -20,11 +20,13 @@ use azure_core::http::{
 };
 
 use self::breaker::Breaker;
-use crate::api::model::{DetectRequest, EntireAnswer, LastAnswer};
-use crate::api::{FlatError, KEY_HEADER, NestedError, Operation, Version, path};
 use crate::config::{
     ANOMALY_DETECTOR_ENDPOINT, ANOMALY_DETECTOR_KEY, InvalidSetting, REMOTE_DEADLINE,
     REMOTE_ON_FAILURE, Settings, Span,
+};
+use crate::contract::{
+    DetectRequest, EntireAnswer, FlatError, KEY_HEADER, LastAnswer, MODEL_HEADER, NestedError,
+    Operation, Version, path,
 };
 use crate::detector::{
     Boundary, DetectError, EntireVerdict, ErrorCode, LastVerdict, Model, Options, PointVerdict,
@@ -404,7 +406,7 @@ impl Policy for KeyPolicy {
 /// The model that judged, as far as the answer tells: it has numbers for two families, and none is
 /// known of the third.
 fn model(response: &RawResponse) -> Model {
-    let id = HeaderName::from_static("model-id");
+    let id = HeaderName::from_static(MODEL_HEADER);
     match response.headers().get_optional_str(&id) {
         Some("10") => Model::AnomalyDetector,
         Some("20") => Model::SpectralResidual,

@@ -1,8 +1,7 @@
 //! A request's bytes to an answer's bytes: the part of a call that is work for the processor.
 
 use super::error::ApiError;
-use super::model::{ChangePointAnswer, EntireAnswer, LastAnswer, model_id};
-use super::route::{Operation, Version};
+use crate::contract::{ChangePointAnswer, EntireAnswer, LastAnswer, Operation, Version, model_id};
 use crate::detector::{
     ChangePointOptions, DetectError, ErrorCode, Granularity, MAX_MAGNITUDE, Workspace,
 };

@@ -4,25 +4,9 @@
 //! trying again helps.
 
 use axum::http::StatusCode;
-use serde::{Deserialize, Serialize};
 
+use crate::contract::{FlatError, NestedError};
 use crate::detector::DetectError;
-
-/// Body of an error in a request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct FlatError {
-    /// What programs match on.
-    pub code: String,
-    /// What people read.
-    pub message: String,
-}
-
-/// Body of an error about route, key, rate or availability.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct NestedError {
-    /// Its code is the status, as text.
-    pub error: FlatError,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shape {

@@ -6,9 +6,6 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
-/// The header that carries a key.
-pub const KEY_HEADER: &str = "ocp-apim-subscription-key";
-
 /// The keys that open the API; never shown.
 pub struct Keys(Vec<[u8; 32]>);
 

@@ -11,11 +11,10 @@ use utoipa::openapi::{
     PathsBuilder, Ref, Required, ResponsesBuilder,
 };
 
-use super::error::{FlatError, NestedError};
-use super::model::{
-    ChangePointAnswer, ChangePointRequest, DetectRequest, EntireAnswer, Health, LastAnswer,
+use crate::contract::{
+    ChangePointAnswer, ChangePointRequest, DetectRequest, EntireAnswer, FlatError, Health,
+    LastAnswer, NestedError, Operation, Version, path,
 };
-use super::route::{Operation, Version, path};
 
 const KEY: &str = "key";
 

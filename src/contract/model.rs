@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 
 use super::schema;
-use crate::detector::{EntireVerdict, Granularity, Impute, LastVerdict, Model, Options};
+use crate::detector::{EntireVerdict, Granularity, Impute, LastVerdict, Options};
 use crate::series::Timestamp;
 
 /// What is asked of `entire` and `last`.
@@ -257,15 +257,6 @@ impl EntireAnswer {
             .chain(&self.severity)
             .flatten()
             .all(|number| number.is_finite())
-    }
-}
-
-/// The number by which the service named the model that judged; it is known for two of them.
-pub(crate) fn model_id(model: Model) -> Option<&'static str> {
-    match model {
-        Model::AnomalyDetector | Model::AnomalyDetectorMad => Some("10"),
-        Model::SpectralResidual | Model::SpectralResidualZScore => Some("20"),
-        Model::DynamicThreshold | Model::DynamicThresholdMad => None,
     }
 }
 
