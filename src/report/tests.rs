@@ -168,7 +168,7 @@ fn numbers_and_times_read_well() {
         (1e9, "1e9"),
         (1.5e-7, "1.5e-7"),
         (100.0, "100"),
-        (0.000_123_456_78, "0.000123457"),
+        (0.000_123_456_78, "0.00012346"),
     ];
     for (value, expected) in numbers {
         assert_eq!(scale::number(value), expected);
@@ -183,7 +183,10 @@ fn numbers_and_times_read_well() {
             .map(|(_, label)| label)
             .collect::<Vec<_>>()
     };
-    assert_eq!(labels(14), ["3 Mar", "5 Mar", "7 Mar", "9 Mar", "11 Mar", "13 Mar"]);
+    assert_eq!(
+        labels(14),
+        ["3 Mar", "5 Mar", "7 Mar", "9 Mar", "11 Mar", "13 Mar"]
+    );
     assert_eq!(
         labels(1),
         [
