@@ -5,27 +5,31 @@
 pub mod series;
 
 pub mod detector;
+pub mod contract;
 pub mod request;
 
 pub mod message;
 pub mod row;
 
 pub mod config;
-pub mod kafka;
 pub mod telemetry;
 
 pub mod window;
 pub mod store;
 
+pub mod kafka;
 pub mod record;
+
+pub mod remote;
 
 pub mod judge;
 
 pub mod replay;
-
 pub mod report;
 
 pub mod invocation;
+pub mod api;
+
 pub mod functions;
 pub mod handler;
 

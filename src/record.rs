@@ -18,10 +18,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use azure_core::error::ErrorKind;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::series::Timestamp;
+use crate::store::azure::without_signatures;
+use crate::telemetry;
 
 /// Bytes of its message that a cut dead letter keeps; a multiple of four.
 const CUT_TO: usize = 16 * 1024;
@@ -419,7 +422,15 @@ impl SinkError {
     /// An answer of Azure that says "not you" or "not so" needs somebody; anything else may pass.
     fn of_azure(stream: &'static str, place: String, error: azure_core::Error) -> Self {
         let status = error.http_status().map_or(0, u16::from);
-        Self::of_status(stream, place, status, error.into())
+        let source = without_signatures(&telemetry::one_line(&error)).into();
+        if matches!(error.kind(), ErrorKind::Credential) {
+            return Self::Refused {
+                stream,
+                place,
+                source,
+            };
+        }
+        Self::of_status(stream, place, status, source)
     }
 
     fn of_status(

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::Failure;
 use crate::config::Settings;
+use crate::kafka;
 use crate::record::archive::{Found, ReadError, StoredDeadLetter, Wanted};
 use crate::record::places::{self, Kind};
 use crate::record::{RecordId, Stream};
@@ -312,7 +313,7 @@ struct Outbox {
 
 impl Outbox {
     fn open(settings: &Settings) -> Result<Self, Failure> {
-        let producer = places::cluster(settings)?
+        let producer = kafka::cluster(settings)?
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("message.max.bytes", "100000000")

@@ -2,17 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future;
-use rdkafka::ClientConfig;
 
 use super::archive::Archive;
+use super::blob::BlobSink;
 use super::file::FileSink;
 use super::kafka::KafkaSink;
+use super::table::TableSink;
 use super::webhook::{InvalidWebhook, WebhookSink};
 use super::{Event, Sink, SinkError, Stream};
 use crate::config::{self, InvalidSetting, Setting, Settings, Span};
+use crate::kafka;
+use crate::store::azure::Account;
+use crate::telemetry;
 
 /// Where the events of each stream go.
 #[derive(Debug)]
@@ -63,14 +67,20 @@ impl Places {
             return Ok(());
         }
         let writes = self.sinks(stream).iter().map(|sink| async move {
-            match tokio::time::timeout(self.timeout, sink.write(events)).await {
+            let start = Instant::now();
+            let written = match tokio::time::timeout(self.timeout, sink.write(events)).await {
                 Ok(written) => written.map(drop),
                 Err(_) => Err(SinkError::Unavailable {
                     stream: stream.name(),
                     place: sink.place(),
                     source: format!("no answer within {} s", self.timeout.as_secs_f64()).into(),
                 }),
-            }
+            };
+            let outcome = if written.is_ok() { "ok" } else { "failed" };
+            telemetry::RECORD_SECONDS
+                .with_label_values(&[stream.name(), outcome])
+                .observe(start.elapsed().as_secs_f64());
+            written
         });
         // Joined, not tried: a place that fails does not cut short what another is writing.
         future::join_all(writes).await.into_iter().collect()
@@ -97,6 +107,10 @@ impl Places {
 pub enum Kind {
     /// JSON Lines in a folder.
     File,
+    /// JSON Lines in append blobs.
+    Blob,
+    /// Entities of a table.
+    Table,
     /// Messages of a topic.
     Kafka,
     /// HTTP requests.
@@ -109,6 +123,8 @@ impl FromStr for Kind {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Ok(match text {
             "file" => Self::File,
+            "blob" => Self::Blob,
+            "table" => Self::Table,
             "kafka" => Self::Kafka,
             "webhook" => Self::Webhook,
             _ => {
@@ -168,6 +184,32 @@ impl Names {
         Ok(FileSink::new(settings.required::<String>(self.path)?))
     }
 
+    fn blob(&self, settings: &Settings) -> Result<BlobSink, InvalidSetting> {
+        let name: String = settings.required(self.container)?;
+        let container = self
+            .account(settings)?
+            .container(&name)
+            .map_err(|reason| InvalidSetting::new(&config::STORAGE, "", reason))?;
+        Ok(BlobSink::new(container))
+    }
+
+    fn table(&self, settings: &Settings) -> Result<TableSink, InvalidSetting> {
+        let name: String = settings.required(self.table)?;
+        let (endpoint, pipeline) = self
+            .account(settings)?
+            .tables()
+            .map_err(|reason| InvalidSetting::new(&config::STORAGE, "", reason))?;
+        Ok(TableSink::new(pipeline, endpoint, name))
+    }
+
+    fn account(&self, settings: &Settings) -> Result<Account, InvalidSetting> {
+        Account::from_settings(settings)?.ok_or_else(|| {
+            let kind = settings.get(self.kind).unwrap_or_default();
+            let reason = "blob and table need AzureWebJobsStorage; set it as well";
+            InvalidSetting::new(self.kind, kind, reason)
+        })
+    }
+
     fn sink(
         &self,
         kind: Kind,
@@ -178,6 +220,8 @@ impl Names {
         let timeout = timeout.mul_f64(0.9);
         Ok(match kind {
             Kind::File => Box::new(self.file(settings)?),
+            Kind::Blob => Box::new(self.blob(settings)?),
+            Kind::Table => Box::new(self.table(settings)?),
             Kind::Kafka => {
                 let topic = needed(settings, self.topic)?;
                 let read = settings.get(&config::KAFKA_TOPIC);
@@ -185,7 +229,7 @@ impl Names {
                     let reason = "it is the topic that `detect` reads, and would feed on its own records; name another";
                     return Err(InvalidSetting::new(self.topic, topic, reason));
                 }
-                Box::new(KafkaSink::new(&cluster(settings)?, topic, timeout))
+                Box::new(KafkaSink::new(&kafka::cluster(settings)?, topic, timeout))
             }
             Kind::Webhook => {
                 let url = needed(settings, self.url)?;
@@ -212,33 +256,27 @@ pub fn archive(
 ) -> Result<Box<dyn Archive>, InvalidSetting> {
     let names = Names::of(stream);
     let named = kinds(settings, names.kind)?;
-    let mut readable = wanted
-        .into_iter()
-        .chain(named)
-        .filter_map(|kind| match kind {
-            Kind::File => Some(
-                names
-                    .file(settings)
-                    .map(|sink| Box::new(sink) as Box<dyn Archive>),
-            ),
-            Kind::Kafka | Kind::Webhook => None,
-        });
+    let mut readable = wanted.into_iter().chain(named).filter_map(|kind| {
+        let archive = match kind {
+            Kind::File => names
+                .file(settings)
+                .map(|sink| Box::new(sink) as Box<dyn Archive>),
+            Kind::Blob => names
+                .blob(settings)
+                .map(|sink| Box::new(sink) as Box<dyn Archive>),
+            Kind::Table => names
+                .table(settings)
+                .map(|sink| Box::new(sink) as Box<dyn Archive>),
+            Kind::Kafka | Kind::Webhook => return None,
+        };
+        Some(archive)
+    });
     readable.next().unwrap_or_else(|| {
         let value = settings.get(names.kind).unwrap_or_default();
         let reason =
             "of these none can be read again; name file, blob or table too, or consume the topic";
         Err(InvalidSetting::new(names.kind, value, reason))
     })
-}
-
-/// The Kafka cluster that the settings name.
-pub(crate) fn cluster(settings: &Settings) -> Result<ClientConfig, InvalidSetting> {
-    let mut cluster = ClientConfig::new();
-    cluster.set(
-        "bootstrap.servers",
-        settings.required::<String>(&config::KAFKA_BROKERS)?,
-    );
-    Ok(cluster)
 }
 
 fn timeout(settings: &Settings) -> Result<Duration, InvalidSetting> {
@@ -254,7 +292,7 @@ fn timeout(settings: &Settings) -> Result<Duration, InvalidSetting> {
 
 fn kinds(settings: &Settings, setting: &'static Setting) -> Result<Vec<Kind>, InvalidSetting> {
     let Some(text) = settings.get(setting) else {
-        return Ok(vec![default_kind(settings)]);
+        return Ok(vec![default_kind(settings)?]);
     };
     let mut kinds = Vec::new();
     if text.trim() == "none" {
@@ -273,9 +311,11 @@ fn kinds(settings: &Settings, setting: &'static Setting) -> Result<Vec<Kind>, In
 }
 
 /// Records lie where the windows lie: in the app's storage account when it has one.
-fn default_kind(settings: &Settings) -> Kind {
-    let _ = settings;
-    Kind::File
+fn default_kind(settings: &Settings) -> Result<Kind, InvalidSetting> {
+    Ok(match Account::from_settings(settings)? {
+        Some(_) => Kind::Blob,
+        None => Kind::File,
+    })
 }
 
 fn needed<'a>(
@@ -303,6 +343,17 @@ mod tests {
         assert_eq!(described["anomalies"], ["folder lapwing-records"]);
         assert_eq!(described["dead-letters"], ["folder lapwing-records"]);
         assert!(described["verdicts"].is_empty() && !places.takes(Stream::Verdicts));
+    }
+
+    #[test]
+    fn with_a_storage_account_they_go_to_it() {
+        let storage = ("AzureWebJobsStorage", "UseDevelopmentStorage=true");
+        let described = built(&[storage]).unwrap().describe();
+        assert_eq!(described["anomalies"], ["container lapwing-records"]);
+        let described = built(&[storage, ("Verdicts__Kind", "table")])
+            .unwrap()
+            .describe();
+        assert_eq!(described["verdicts"], ["table LapwingVerdicts"]);
     }
 
     #[test]
@@ -334,6 +385,10 @@ mod tests {
             (
                 &[("Records__Kind", "ftp")][..],
                 "setting Records__Kind is \"ftp\": expected file",
+            ),
+            (
+                &[("Verdicts__Kind", "blob")],
+                "setting Verdicts__Kind is \"blob\": blob and table need AzureWebJobsStorage",
             ),
             (
                 &[("Verdicts__Kind", "kafka")],

@@ -22,6 +22,8 @@ use self::rest::{Insert, Rest, TableError};
 use super::archive::{Archive, Found, ReadError, Wanted};
 use super::{Data, Event, RecordId, Sink, SinkError, VerdictFields};
 use crate::series::Timestamp;
+use crate::store::azure::without_signatures;
+use crate::telemetry;
 
 /// UTF-16 units of one text property; the service takes 32 Ki (64 KiB).
 const PROPERTY_UNITS: usize = 32_000;
@@ -125,7 +127,12 @@ impl Archive for TableSink {
     async fn read(&self, wanted: &Wanted, found: mpsc::Sender<Found>) -> Result<(), ReadError> {
         let unreadable = |error: TableError| ReadError {
             place: self.place(),
-            source: error.into(),
+            source: match error {
+                TableError::Request(error) => {
+                    without_signatures(&telemetry::one_line(&error)).into()
+                }
+                error => error.into(),
+            },
         };
         let source = format!("/lapwing/{}", wanted.stream.name());
         let mut filter = format!("source eq '{source}'");
