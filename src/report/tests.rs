@@ -168,7 +168,7 @@ fn numbers_and_times_read_well() {
         (1e9, "1e9"),
         (1.5e-7, "1.5e-7"),
         (100.0, "100"),
-        (0.000_123_456_78, "0.000123457"),
+        (0.000_123_456_78, "0.00012346"),
     ];
     for (value, expected) in numbers {
         assert_eq!(scale::number(value), expected);
