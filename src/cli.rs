@@ -8,6 +8,7 @@ mod kill_points;
 mod replay;
 mod serve;
 mod stage;
+mod state;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,7 @@ enum Command {
     Replay(replay::Args),
     Serve(serve::Args),
     Stage(stage::Args),
+    State(state::Args),
 }
 
 /// Why a command stopped: one line for the person who typed it.
@@ -50,6 +52,7 @@ pub fn run() -> ExitCode {
         Command::Replay(args) => replay::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Stage(args) => stage::run(&args),
+        Command::State(args) => state::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

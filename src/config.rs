@@ -108,6 +108,10 @@ settings! {
     API_ALLOW_ANONYMOUS = Setting::new("Api__AllowAnonymous", "false", "`true`: the REST API answers without looking at keys");
     API_RATE_LIMIT = Setting::new("Api__RateLimit", "", "calls per second and key of the REST API; empty: no limit");
     API_MAX_BODY_BYTES = Setting::new("Api__MaxBodyBytes", "8388608", "largest request body of the REST API, unpacked");
+    ANOMALY_DETECTOR_ENDPOINT = Setting::new("ANOMALY_DETECTOR_ENDPOINT", "", "URL of a remote detector that judges instead of the embedded one; empty: the embedded one judges");
+    ANOMALY_DETECTOR_KEY = Setting::secret("ANOMALY_DETECTOR_KEY", "key of the remote detector");
+    REMOTE_ON_FAILURE = Setting::new("Remote__OnFailure", "fail", "when the remote detector fails: `fail` (the batch, so that Kafka keeps it) or `embedded` (judge without it)");
+    REMOTE_DEADLINE = Setting::new("Remote__Deadline", "20s", "longest time for a call of the remote detector, all tries together");
 }
 
 /// A setting whose value cannot be used.

@@ -7,7 +7,6 @@ mod error;
 mod options;
 
 // The stages, in the order in which data flows through them, each after the tools it needs.
-pub mod change_point;
 pub mod grid;
 mod majority;
 mod stats;
@@ -39,6 +38,9 @@ mod stationarity;
 
 mod margins;
 
+mod change_point;
+
+pub use change_point::{ChangePointOptions, ChangePoints};
 pub use error::{DetectError, ErrorCode};
 pub use options::{
     Boundary, Granularity, Impute, InvalidSensitivity, Manual, Options, Sensitivity,

@@ -6,22 +6,27 @@ pub mod series;
 
 pub mod detector;
 pub mod request;
+pub mod contract;
 
 pub mod message;
 pub mod row;
 
 pub mod config;
-pub mod kafka;
 pub mod telemetry;
 
 pub mod window;
 pub mod store;
 
+pub mod kafka;
 pub mod record;
 
+pub mod remote;
 pub mod judge;
 
 pub mod replay;
+pub mod report;
+
+pub mod api;
 
 pub mod invocation;
 pub mod functions;

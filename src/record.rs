@@ -24,6 +24,7 @@ use serde_json::value::RawValue;
 
 use crate::series::Timestamp;
 use crate::store::azure::without_signatures;
+use crate::telemetry;
 
 /// Bytes of its message that a cut dead letter keeps; a multiple of four.
 const CUT_TO: usize = 16 * 1024;
@@ -421,7 +422,7 @@ impl SinkError {
     /// An answer of Azure that says "not you" or "not so" needs somebody; anything else may pass.
     fn of_azure(stream: &'static str, place: String, error: azure_core::Error) -> Self {
         let status = error.http_status().map_or(0, u16::from);
-        let source = without_signatures(&error).into();
+        let source = without_signatures(&telemetry::one_line(&error)).into();
         if matches!(error.kind(), ErrorKind::Credential) {
             return Self::Refused {
                 stream,

@@ -14,6 +14,7 @@ mod file;
 mod ledger;
 mod memory;
 mod names;
+mod table;
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,8 +28,9 @@ use crate::window::ShardId;
 use azure::Account;
 pub use blob::BlobStore;
 pub use file::FileStore;
-pub use ledger::{Ledger, OpenShard, read};
+pub use ledger::{Ledger, OpenShard, decode, read};
 pub use memory::MemoryStore;
+pub use table::TableStore;
 
 /// The store that the settings ask for. Nothing is connected yet.
 pub fn from_settings(settings: &Settings) -> Result<Arc<dyn WindowStore>, InvalidSetting> {
@@ -53,6 +55,11 @@ pub fn from_settings(settings: &Settings) -> Result<Arc<dyn WindowStore>, Invali
             let container = account()?.container(&name).map_err(unusable)?;
             Ok(Arc::new(BlobStore::new(container)))
         }
+        "table" => {
+            let name: String = settings.required(&config::STORE_TABLE)?;
+            let tables = account()?.tables().map_err(unusable)?;
+            Ok(Arc::new(TableStore::new(tables, &name)))
+        }
         _ => Err(wrong("expected blob, table, file or memory")),
     }
 }
@@ -65,6 +72,14 @@ pub fn from_settings(settings: &Settings) -> Result<Arc<dyn WindowStore>, Invali
 pub trait WindowStore: fmt::Debug + Send + Sync {
     /// Where it is, for people: no secret in it.
     fn place(&self) -> String;
+
+    /// What kind of store it is, as `Store__Kind` calls it.
+    fn kind(&self) -> &'static str;
+
+    /// Bytes that one entry may have; a longer one has to go into a snapshot.
+    fn most_entry_bytes(&self) -> usize {
+        usize::MAX
+    }
 
     /// Snapshot and log of a shard, with their version; `None` for a shard never written.
     async fn load(&self, id: &ShardId) -> Result<Option<Loaded>, StoreError>;

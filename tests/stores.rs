@@ -3,10 +3,15 @@
 //! Blob and table run against Azurite when `LAPWING_AZURITE` names its blob endpoint
 //! (`http://127.0.0.1:10000`; tables are two ports further): `scripts/azurite.sh` starts one.
 
+#[path = "stores/cost.rs"]
+mod cost;
+#[path = "stores/lost.rs"]
+mod lost;
+
 use std::sync::Arc;
 
 use lapwing::store::azure::Account;
-use lapwing::store::{BlobStore, FileStore, MemoryStore, conformance};
+use lapwing::store::{BlobStore, FileStore, MemoryStore, TableStore, conformance};
 
 /// Azurite, if the environment says where; a name that no earlier run has used.
 fn azurite() -> Option<(Account, String)> {
@@ -40,4 +45,13 @@ async fn blob_conforms() {
     };
     let container = account.container(&name).unwrap();
     conformance::all(Arc::new(BlobStore::new(container)), "metrics").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn table_conforms() {
+    let Some((account, name)) = azurite() else {
+        return;
+    };
+    let store = TableStore::new(account.tables().unwrap(), &name);
+    conformance::all(Arc::new(store), "metrics").await;
 }

@@ -7,12 +7,14 @@
 
 use std::io::{self, BufRead, Write};
 
+use lapwing::detector::{ChangePointOptions, Workspace};
+use lapwing::series::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// What happened at a change point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub(crate) enum Kind {
     /// The level jumps; the slope stays.
     Shift,
     /// The slope changes; the level is continuous.
@@ -21,35 +23,35 @@ pub enum Kind {
 
 /// A change point of a labelled series.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Change {
+pub(crate) struct Change {
     /// Position of the first point that is different, 0-based.
-    pub at: usize,
+    pub(crate) at: usize,
     /// What happened there.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
 }
 
 /// A series and where it changes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Labelled {
+pub(crate) struct Labelled {
     /// Kind of series and its number in the set.
-    pub name: String,
+    pub(crate) name: String,
     /// The granularity that its request would carry.
-    pub granularity: String,
+    pub(crate) granularity: String,
     /// Points per season; 0: none.
-    pub period: u32,
+    pub(crate) period: u32,
     /// Its change points, ascending.
-    pub changes: Vec<Change>,
+    pub(crate) changes: Vec<Change>,
     /// Its points.
-    pub values: Vec<f64>,
+    pub(crate) values: Vec<f64>,
 }
 
 /// `count` labelled series from `seed`.
-pub fn generate(seed: u64, count: usize) -> Vec<Labelled> {
+pub(crate) fn generate(seed: u64, count: usize) -> Vec<Labelled> {
     (0..count).map(|number| draw(seed, number)).collect()
 }
 
 /// Writes one series a line.
-pub fn write(set: &[Labelled], mut out: impl Write) -> io::Result<()> {
+pub(crate) fn write(set: &[Labelled], mut out: impl Write) -> io::Result<()> {
     for series in set {
         serde_json::to_writer(&mut out, series)?;
         out.write_all(b"\n")?;
@@ -58,9 +60,47 @@ pub fn write(set: &[Labelled], mut out: impl Write) -> io::Result<()> {
 }
 
 /// Reads one series a line.
-pub fn read(from: impl BufRead) -> io::Result<Vec<Labelled>> {
+pub(crate) fn read(from: impl BufRead) -> io::Result<Vec<Labelled>> {
     from.lines()
         .map(|line| Ok(serde_json::from_str(&line?)?))
+        .collect()
+}
+
+/// The change points that Lapwing finds with its defaults, told the granularity alone.
+pub(crate) fn lapwing(series: &Labelled) -> Vec<usize> {
+    let options = ChangePointOptions {
+        granularity: series
+            .granularity
+            .parse()
+            .expect("the set names granularities"),
+        ..ChangePointOptions::default()
+    };
+    let timestamps = timestamps(series);
+    let verdict = Workspace::new()
+        .change_point(&timestamps, &series.values, &options)
+        .expect("labelled series are valid");
+    (0..series.values.len())
+        .filter(|i| verdict.is_change_point[*i])
+        .collect()
+}
+
+/// One timestamp a point, from 2000 on; none without a granularity.
+fn timestamps(series: &Labelled) -> Vec<Timestamp> {
+    let first = Timestamp::parse("2000-01-01").expect("a date");
+    let step = match series.granularity.as_str() {
+        "hourly" => 3_600_000_000,
+        "daily" => 86_400_000_000,
+        "monthly" => {
+            let months = 0..series.values.len();
+            return months
+                .map(|i| format!("{}-{:02}-01", 2000 + i / 12, i % 12 + 1))
+                .map(|text| Timestamp::parse(&text).expect("a date"))
+                .collect();
+        }
+        _ => return vec![],
+    };
+    (0..series.values.len() as i64)
+        .map(|i| Timestamp::from_micros(first.micros() + i * step))
         .collect()
 }
 

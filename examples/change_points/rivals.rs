@@ -1,11 +1,164 @@
 //! Two known methods to measure against: PELT and Bayesian online change point detection.
 //!
 //! Both are written out here because the crates that have them pull in linear algebra of many times
-//! their size; they were checked against those crates (`docs/change-points.md`).
+//! their size.
+
+use std::fmt;
+
+use crate::labelled::Labelled;
+use crate::score::Score;
+
+/// A method with its settings.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Rival {
+    /// [`pelt`]; the penalty is this many times the variance of the noise times the logarithm of the
+    /// points, the noise measured by the median absolute difference of neighbours.
+    Pelt {
+        /// What a segment is.
+        model: SegmentModel,
+        /// Multiple of variance and logarithm.
+        penalty: f64,
+        /// Least length of a segment, in points.
+        shortest: usize,
+    },
+    /// [`bayesian_online`].
+    BayesianOnline {
+        /// Expected points from one change to the next.
+        expected_run: f64,
+        /// Pseudo-observations of the prior mean.
+        strength: f64,
+        /// Scale of the prior variance, as a share of the variance of the series.
+        scale: f64,
+    },
+}
+
+impl Rival {
+    /// The change points of `values`.
+    pub(crate) fn find(&self, values: &[f64]) -> Vec<usize> {
+        match *self {
+            Self::Pelt {
+                model,
+                penalty,
+                shortest,
+            } => {
+                let unit = noise_variance(values) * (values.len() as f64).ln();
+                pelt(values, model, penalty * unit, shortest)
+            }
+            Self::BayesianOnline {
+                expected_run,
+                strength,
+                scale,
+            } => bayesian_online(values, expected_run, strength, scale),
+        }
+    }
+}
+
+impl fmt::Display for Rival {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pelt {
+                penalty, shortest, ..
+            } => write!(
+                f,
+                "penalty {penalty} σ² ln n, segments of {shortest} and more"
+            ),
+            Self::BayesianOnline {
+                expected_run,
+                strength,
+                scale,
+            } => write!(
+                f,
+                "runs of {expected_run}, prior strength {strength}, scale {scale}"
+            ),
+        }
+    }
+}
+
+/// The methods by name, each with all settings that are tried.
+pub(crate) fn families() -> Vec<(&'static str, Vec<Rival>)> {
+    let pelt = |model| {
+        let mut settings = vec![];
+        for penalty in [
+            1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0,
+        ] {
+            for shortest in [5, 10, 20, 30] {
+                settings.push(Rival::Pelt {
+                    model,
+                    penalty,
+                    shortest,
+                });
+            }
+        }
+        settings
+    };
+    let mut bayesian = vec![];
+    for expected_run in [250.0, 1e4, 1e8, 1e12, 1e16] {
+        for strength in [0.01, 0.1, 1.0, 10.0] {
+            for scale in [0.01, 0.1, 1.0, 10.0] {
+                bayesian.push(Rival::BayesianOnline {
+                    expected_run,
+                    strength,
+                    scale,
+                });
+            }
+        }
+    }
+    vec![
+        ("PELT, means", pelt(SegmentModel::Mean)),
+        ("PELT, lines", pelt(SegmentModel::Line)),
+        ("Bayesian online", bayesian),
+    ]
+}
+
+/// The one of `settings` that scores the best F1 on `set`, each series being given as `data`.
+pub(crate) fn tune(set: &[Labelled], data: &[Vec<f64>], settings: &[Rival]) -> (Rival, Score) {
+    let scored = settings.iter().map(|rival| {
+        let mut score = Score::default();
+        for (series, values) in set.iter().zip(data) {
+            score.add(&series.changes, &rival.find(values), values.len());
+        }
+        (*rival, score)
+    });
+    scored
+        .max_by(|a, b| a.1.f1().total_cmp(&b.1.f1()))
+        .expect("there are settings")
+}
+
+/// The series less the season of its true period: per phase the median off the mean of the period
+/// around.
+pub(crate) fn without_season(series: &Labelled) -> Vec<f64> {
+    let (values, period) = (&series.values, series.period as usize);
+    let n = values.len();
+    if period < 2 || n < period {
+        return values.clone();
+    }
+    let mut phases: Vec<Vec<f64>> = vec![vec![]; period];
+    for (i, value) in values.iter().enumerate() {
+        let from = i.saturating_sub(period / 2).min(n - period);
+        let mean = values[from..from + period].iter().sum::<f64>() / period as f64;
+        phases[i % period].push(value - mean);
+    }
+    let shape: Vec<f64> = phases.into_iter().map(median).collect();
+    let values = values.iter().enumerate();
+    values.map(|(i, value)| value - shape[i % period]).collect()
+}
+
+fn noise_variance(values: &[f64]) -> f64 {
+    let differences = values.windows(2).map(|pair| (pair[1] - pair[0]).abs());
+    let deviation = 1.4826 * median(differences.collect()) / 2f64.sqrt();
+    // A series that mostly repeats itself still has a price for a change.
+    let largest = values.iter().fold(0.0, |most: f64, v| most.max(v.abs()));
+    deviation.max(1e-6 * largest).powi(2).max(f64::MIN_POSITIVE)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
+}
 
 /// What a segment of PELT is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SegmentModel {
+pub(crate) enum SegmentModel {
     /// A constant: squared deviations from the mean.
     Mean,
     /// A straight line: squared deviations from the least squares line.
@@ -14,7 +167,12 @@ pub enum SegmentModel {
 
 /// The change points of `values` by PELT (Killick, Fearnhead and Eckley, 2012): the segmentation of
 /// least squared error plus `penalty` for each change, segments no shorter than `shortest`.
-pub fn pelt(values: &[f64], model: SegmentModel, penalty: f64, shortest: usize) -> Vec<usize> {
+pub(crate) fn pelt(
+    values: &[f64],
+    model: SegmentModel,
+    penalty: f64,
+    shortest: usize,
+) -> Vec<usize> {
     let n = values.len();
     let sums = sums(values);
     let cost = |from: usize, to: usize| segment_cost(&sums, model, from, to);
@@ -74,18 +232,23 @@ fn segment_cost(sums: &[[f64; 5]], model: SegmentModel, from: usize, to: usize) 
 
 /// The change points of `values` by Bayesian online change point detection (Adams and MacKay, 2007):
 /// Gaussian segments of unknown mean and variance under the normal-inverse-gamma prior
-/// (mean 0, `strength` pseudo-observations, shape 1, scale 1), a constant hazard of one change in
+/// (mean 0, `strength` pseudo-observations, shape 1, `prior_scale`), a constant hazard of one change in
 /// `expected_run` points, on the standardised series. The changes are those of the most probable run
 /// lengths, walked back from the last point.
-pub fn bayesian_online(values: &[f64], expected_run: f64, strength: f64) -> Vec<usize> {
+pub(crate) fn bayesian_online(
+    values: &[f64],
+    expected_run: f64,
+    strength: f64,
+    prior_scale: f64,
+) -> Vec<usize> {
     let n = values.len();
     let mean = values.iter().sum::<f64>() / n as f64;
     let deviation = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n as f64).sqrt();
     let scale = if deviation > 0.0 { deviation } else { 1.0 };
     let hazard = 1.0 / expected_run;
 
-    // One entry per run length: probability and posterior parameters.
-    let mut runs = vec![Run::prior(1.0, strength)];
+    // One entry per run length that is not all but impossible.
+    let mut runs = vec![Run::prior(1.0, strength, prior_scale)];
     let mut likeliest = Vec::with_capacity(n);
     for &value in values {
         let x = (value - mean) / scale;
@@ -94,19 +257,18 @@ pub fn bayesian_online(values: &[f64], expected_run: f64, strength: f64) -> Vec<
             .map(|run| run.probability * run.predictive(x))
             .collect();
         let total: f64 = weighted.iter().sum();
-        let mut next = Vec::with_capacity(runs.len() + 1);
-        next.push(Run::prior(hazard, strength));
+        let mut next = vec![Run::prior(hazard, strength, prior_scale)];
         for (run, weight) in runs.iter().zip(&weighted) {
+            // A value that no run could have predicted starts a new one.
             let probability = if total > 0.0 { weight / total } else { 0.0 };
-            next.push(run.with(x, probability * (1.0 - hazard)));
+            if probability > LEAST_PROBABILITY {
+                next.push(run.with(x, probability * (1.0 - hazard)));
+            }
         }
-        if total <= 0.0 {
-            next[0].probability = 1.0;
-        }
-        let longest = (0..next.len())
-            .max_by(|&a, &b| next[a].probability.total_cmp(&next[b].probability))
-            .unwrap_or(0);
-        likeliest.push(longest);
+        let longest = next
+            .iter()
+            .max_by(|a, b| a.probability.total_cmp(&b.probability));
+        likeliest.push(longest.map_or(0, |run| run.length));
         runs = next;
     }
     let mut changes = vec![];
@@ -123,9 +285,13 @@ pub fn bayesian_online(values: &[f64], expected_run: f64, strength: f64) -> Vec<
     changes
 }
 
+/// Run lengths less probable than this are given up.
+const LEAST_PROBABILITY: f64 = 1e-20;
+
 /// A run length of the Bayesian method: how probable, and the posterior of its segment.
 #[derive(Clone, Copy)]
 struct Run {
+    length: usize,
     probability: f64,
     mean: f64,
     strength: f64,
@@ -134,13 +300,14 @@ struct Run {
 }
 
 impl Run {
-    fn prior(probability: f64, strength: f64) -> Self {
+    fn prior(probability: f64, strength: f64, scale: f64) -> Self {
         Self {
+            length: 0,
             probability,
             mean: 0.0,
             strength,
             shape: 1.0,
-            scale: 1.0,
+            scale,
         }
     }
 
@@ -160,6 +327,7 @@ impl Run {
         let strength = self.strength + 1.0;
         let off = x - self.mean;
         Self {
+            length: self.length + 1,
             probability,
             mean: self.mean + off / strength,
             strength,

@@ -20,8 +20,8 @@ pub(crate) enum Fault {
     KillHandlerAt { host: usize, step: &'static str },
     /// SIGKILL to a host; its handler is left behind, works on for `orphaned`, and is killed too.
     KillHost { host: usize, orphaned: Duration },
-    /// A host and its handler stop (SIGSTOP) for longer than the group's session, and wake up as
-    /// somebody who still believes to own the partitions.
+    /// A host and its handler stop (SIGSTOP) between record and save for longer than the group's
+    /// session, and wake up as somebody who still believes to own the partitions.
     Freeze { host: usize, length: Duration },
     /// The store is out for one host, or for all of them.
     Outage {
@@ -65,7 +65,7 @@ pub(crate) fn make(seed: u64, length: Duration, session: Duration, steps: &[&'st
     every(&mut random, length, 55.0, |random, at, _| {
         let fault = Fault::Freeze {
             host: random.random_range(0..HOSTS),
-            length: session + millis(random, 2_000..5_000),
+            length: session + millis(random, 4_000..8_000),
         };
         plan.push((at, fault));
     });

@@ -1,5 +1,6 @@
 //! Reading a request's body: within a size, within a time, and unpacked.
 
+use std::borrow::Cow;
 use std::io::Read;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -21,7 +22,7 @@ const ALL_BODIES: usize = 512 << 20;
 static HELD: AtomicUsize = AtomicUsize::new(0);
 
 /// A body as it came, counted while it lives.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Received {
     bytes: Vec<u8>,
     is_gzip: bool,
@@ -79,10 +80,9 @@ impl Received {
     }
 
     /// The body, unpacked.
-    pub(crate) fn unpacked(mut self) -> Result<Vec<u8>, ApiError> {
+    pub(crate) fn unpacked(&self) -> Result<Cow<'_, [u8]>, ApiError> {
         if !self.is_gzip {
-            HELD.fetch_sub(self.bytes.len(), Ordering::Relaxed);
-            return Ok(std::mem::take(&mut self.bytes));
+            return Ok(Cow::Borrowed(&self.bytes));
         }
         let mut plain = Vec::new();
         flate2::read::MultiGzDecoder::new(self.bytes.as_slice())
@@ -95,7 +95,7 @@ impl Received {
         if plain.len() > self.limit {
             return Err(ApiError::too_large(self.limit));
         }
-        Ok(plain)
+        Ok(Cow::Owned(plain))
     }
 
     fn hold(&mut self, chunk: &[u8]) -> Result<(), ApiError> {
@@ -139,5 +139,10 @@ async fn drain(mut chunks: axum::body::BodyDataStream, limit: usize) {
 }
 
 fn announced(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
 }

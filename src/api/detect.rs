@@ -1,8 +1,7 @@
 //! A request's bytes to an answer's bytes: the part of a call that is work for the processor.
 
 use super::error::ApiError;
-use super::model::{ChangePointAnswer, EntireAnswer, LastAnswer, model_id};
-use super::route::{Operation, Version};
+use crate::contract::{ChangePointAnswer, EntireAnswer, LastAnswer, Operation, Version, model_id};
 use crate::detector::{
     ChangePointOptions, DetectError, ErrorCode, Granularity, MAX_MAGNITUDE, Workspace,
 };
@@ -52,6 +51,54 @@ fn entire(body: Body, version: Version, workspace: &mut Workspace) -> Result<Ans
     let verdict = workspace.entire_of(request.points.series(), &request.options)?;
     let answer = EntireAnswer::new(&verdict, version.has_severity());
     written(&answer, answer.is_finite(), model_id(verdict.model))
+}
+
+fn change_point(body: Body, workspace: &mut Workspace) -> Result<Answer, ApiError> {
+    let grid = body.grid()?;
+    let threshold = body.member("threshold").map(|threshold| {
+        threshold
+            .as_f64()
+            .filter(|threshold| (0.01..=0.99).contains(threshold))
+            .ok_or_else(|| {
+                let text = "The 'threshold' field must be a number from 0.01 to 0.99.";
+                DetectError::new(ErrorCode::InvalidModelArgument, text)
+            })
+    });
+    let threshold = threshold.transpose()?;
+    let window = body.member("stableTrendWindow").cloned();
+    let points = body.points(grid.granularity)?;
+    check_points(&points, grid.granularity)?;
+    let window = window.map(|window| {
+        window
+            .as_u64()
+            .and_then(|window| u32::try_from(window).ok())
+            .filter(|window| *window >= 3 && 2 * (*window as usize) < points.values.len())
+            .ok_or_else(|| {
+                let text = format!(
+                    "The 'stableTrendWindow' field must be an integer from 3 to below half of the {} points of the series.",
+                    points.values.len()
+                );
+                DetectError::new(ErrorCode::InvalidModelArgument, text)
+            })
+    });
+    let options = ChangePointOptions {
+        granularity: grid.granularity,
+        custom_interval: grid.custom_interval,
+        period: grid.period,
+        stable_trend_window: window.transpose()?,
+        threshold,
+    };
+    let found = workspace.change_point_of(points.series(), &options)?;
+    let finite = found
+        .confidence_scores
+        .iter()
+        .all(|score| score.is_finite());
+    let answer = ChangePointAnswer {
+        period: found.period,
+        is_change_point: found.is_change_point,
+        confidence_scores: found.confidence_scores,
+    };
+    written(&answer, finite, Some("60"))
 }
 
 fn request(body: Body, version: Version) -> Result<Request, ApiError> {

@@ -172,9 +172,11 @@ async fn follow(events: &mut UnboundedReceiver<Event>, rows: u64) -> Result<Dura
                 }
             }
             Event::Invoked(invoked) => last_failure = invoked.failure,
-            Event::Log(line) if line.message.starts_with("Anomaly ") => bar.println(line.message),
+            Event::Log(line) if line.message.starts_with("Anomaly ") => {
+                bar.suspend(|| println!("{}", line.message));
+            }
             Event::Log(line) if line.level == Level::Error => {
-                bar.println(format!("{}: {}", line.category, line.message));
+                bar.suspend(|| eprintln!("{}: {}", line.category, line.message));
                 last_failure = Some(line.message);
             }
             Event::Fatal(reason) => return Err(format!("the host stops: {reason}").into()),

@@ -23,6 +23,7 @@ use super::archive::{Archive, Found, ReadError, Wanted};
 use super::lines::{FileName, Line, Tail, by_day, folder_of, name_of, read_tail};
 use super::{Event, Sink, SinkError};
 use crate::store::azure::{error_code, without_signatures};
+use crate::telemetry;
 
 /// Bytes after which an append ends and the next begins; a longer line goes alone. Services before
 /// 2022-11-02 take no block above 4 MiB.
@@ -281,7 +282,7 @@ impl Archive for BlobSink {
     async fn read(&self, wanted: &Wanted, found: mpsc::Sender<Found>) -> Result<(), ReadError> {
         let unreadable = |error: azure_core::Error| ReadError {
             place: self.place(),
-            source: without_signatures(&error).into(),
+            source: without_signatures(&telemetry::one_line(&error)).into(),
         };
         let stream = wanted.stream.name();
         let prefix = match &wanted.topic {

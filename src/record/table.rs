@@ -23,6 +23,7 @@ use super::archive::{Archive, Found, ReadError, Wanted};
 use super::{Data, Event, RecordId, Sink, SinkError, VerdictFields};
 use crate::series::Timestamp;
 use crate::store::azure::without_signatures;
+use crate::telemetry;
 
 /// UTF-16 units of one text property; the service takes 32 Ki (64 KiB).
 const PROPERTY_UNITS: usize = 32_000;
@@ -127,7 +128,9 @@ impl Archive for TableSink {
         let unreadable = |error: TableError| ReadError {
             place: self.place(),
             source: match error {
-                TableError::Request(error) => without_signatures(&error).into(),
+                TableError::Request(error) => {
+                    without_signatures(&telemetry::one_line(&error)).into()
+                }
                 error => error.into(),
             },
         };

@@ -6,6 +6,7 @@
 
 mod identity;
 mod sign;
+pub(crate) mod tables;
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,11 +19,13 @@ use azure_core::http::{
     ClientOptions, ExponentialRetryOptions, Pipeline, RetryOptions, StatusCode, Url,
 };
 use azure_core::time::Duration;
-use azure_storage_blob::{BlobContainerClient, BlobContainerClientOptions};
+use azure_storage_blob::{BlobClient, BlobContainerClient, BlobContainerClientOptions};
+use percent_encoding::percent_decode_str;
 
 use super::{Failure, StoreError};
 use crate::config::{self, InvalidSetting, Settings};
 use sign::{AppendSas, Dialect, SharedKey};
+use tables::TableError;
 
 /// The account and key that Azurite answers to, the same for everybody; Azurite publishes it.
 const AZURITE_ACCOUNT: &str = "devstoreaccount1";
@@ -194,6 +197,20 @@ impl Account {
             .map_err(|error| error.to_string())
     }
 
+    /// A client for the blob at `url`, where it lies in this account and the URL brings no signature of
+    /// its own.
+    pub fn blob(&self, url: &Url) -> Option<BlobClient> {
+        let own = self.blob.as_ref()?;
+        let base = own.path().trim_end_matches('/');
+        let path = url.path().strip_prefix(base)?.strip_prefix('/')?;
+        let (container, name) = path.split_once('/')?;
+        let is_own = own.origin() == url.origin() && url.query().is_none();
+        // The client encodes names itself.
+        let name = percent_decode_str(name).decode_utf8().ok()?;
+        let container = self.container(container).ok()?;
+        (is_own && !name.is_empty()).then(|| container.blob_client(&name))
+    }
+
     /// The table service's endpoint, and a pipeline that signs what goes there.
     pub fn tables(&self) -> Result<(Url, Pipeline), String> {
         let url = self.table.clone().ok_or("it names no table endpoint")?;
@@ -252,31 +269,61 @@ pub(crate) fn below(url: &Url, segment: &str) -> Url {
 
 /// An error of the client, sorted by what its caller can do; conflicts are the caller's to recognise.
 pub(crate) fn sort_error(place: String, doing: String, error: &azure_core::Error) -> StoreError {
-    let source: Failure = without_signatures(error).into();
-    let refused = |remedy: &str, source| StoreError::Refused {
-        place: place.clone(),
-        doing: doing.clone(),
-        remedy: remedy.to_owned(),
-        source,
-    };
-    match (error.kind(), error.http_status()) {
-        (_, Some(StatusCode::InsufficientStorage)) => StoreError::Full { place, source },
-        (_, Some(StatusCode::Unauthorized | StatusCode::Forbidden)) => refused(
-            "check the key or signature in AzureWebJobsStorage, the clock, and the identity's roles (Storage Blob Data Contributor, Storage Table Data Contributor)",
-            source,
-        ),
-        (ErrorKind::Credential, _) => refused(
-            "check the identity that the AzureWebJobsStorage__… settings name",
-            source,
-        ),
-        (_, Some(StatusCode::BadRequest)) => {
-            refused("check the names in the Store__… settings", source)
-        }
-        _ => StoreError::Unavailable {
+    let source = without_signatures(&crate::telemetry::one_line(error)).into();
+    if matches!(error.kind(), ErrorKind::Credential) {
+        return StoreError::Refused {
             place,
             doing,
+            remedy: "check the identity that the AzureWebJobsStorage__… settings name".to_owned(),
             source,
-        },
+        };
+    }
+    sort_status(place, doing, error.http_status(), source)
+}
+
+/// The same for the table service.
+pub(crate) fn sort_answer(place: String, doing: String, error: TableError) -> StoreError {
+    match error {
+        TableError::Failed(error) => sort_error(place, doing, &error),
+        TableError::Refused {
+            status,
+            code,
+            message,
+        } => {
+            let source = format!(
+                "the service answers {} {code}: {message}",
+                u16::from(status)
+            );
+            sort_status(place, doing, Some(status), source.into())
+        }
+    }
+}
+
+fn sort_status(
+    place: String,
+    doing: String,
+    status: Option<StatusCode>,
+    source: Failure,
+) -> StoreError {
+    let remedy = match status {
+        Some(StatusCode::InsufficientStorage) => return StoreError::Full { place, source },
+        Some(StatusCode::Unauthorized | StatusCode::Forbidden) => {
+            "check the key or signature in AzureWebJobsStorage, the clock, and the identity's roles (Storage Blob Data Contributor, Storage Table Data Contributor)"
+        }
+        Some(StatusCode::BadRequest) => "check the names in the Store__… settings",
+        _ => {
+            return StoreError::Unavailable {
+                place,
+                doing,
+                source,
+            };
+        }
+    };
+    StoreError::Refused {
+        place,
+        doing,
+        remedy: remedy.to_owned(),
+        source,
     }
 }
 
@@ -288,11 +335,10 @@ pub(crate) fn error_code(error: &azure_core::Error) -> Option<&str> {
     }
 }
 
-/// The error and its causes on one line, without what signs a URL: transport errors tell the whole of it.
-pub(crate) fn without_signatures(error: &azure_core::Error) -> String {
-    let text = crate::telemetry::one_line(error);
+/// A text without what signs a URL in it: transport errors tell the whole of one.
+pub(crate) fn without_signatures(text: &str) -> String {
     let mut told = String::with_capacity(text.len());
-    let mut rest = text.as_str();
+    let mut rest = text;
     while let Some(at) = rest.find("sig=") {
         let value = &rest[at + 4..];
         let end = value

@@ -35,6 +35,8 @@ const SNAPSHOT: &str = "snapshot";
 const DOWNLOAD_PART: NonZero<usize> = NonZero::new(1 << 30).expect("not zero");
 /// Snapshots go up in parts of this size: one request for most, and no request that takes minutes to repeat.
 const UPLOAD_PART: NonZero<u64> = NonZero::new(64 << 20).expect("not zero");
+/// The service takes 100 MiB in one block; this is for a connection that breaks in the middle of one.
+const MOST_BLOCK_BYTES: usize = 32 << 20;
 /// A snapshot that no log names is an interrupted replacement's, or one in progress: the latter is younger.
 const STRAY_AFTER_HOURS: i64 = 24;
 /// How often a load is tried again because the snapshot was replaced in the middle of it.
@@ -226,6 +228,14 @@ impl BlobStore {
 impl WindowStore for BlobStore {
     fn place(&self) -> String {
         self.place.clone()
+    }
+
+    fn kind(&self) -> &'static str {
+        "blob"
+    }
+
+    fn most_entry_bytes(&self) -> usize {
+        MOST_BLOCK_BYTES
     }
 
     async fn load(&self, id: &ShardId) -> Result<Option<Loaded>, StoreError> {

@@ -103,6 +103,11 @@ async fn a_batch_mixes_partitions_and_is_committed() {
     let bench = bench(&cluster, function("MANY", "binary"));
     let mut running = bench.start().await;
     running.caught_up().await;
+    let complaint = running
+        .passed
+        .iter()
+        .find(|log| log.category == "Host.Kafka" && log.level > Level::Information);
+    assert_eq!(complaint, None);
     running.stop().await;
     let all: Vec<String> = bench.requests().iter().flat_map(values).collect();
     assert_eq!(all.len(), 12, "{all:?}");

@@ -36,6 +36,9 @@ pub(super) struct Costs {
 /// Most rounds in which pieces are searched for further changes.
 const ROUNDS: usize = 8;
 
+/// Most times that all changes are moved before the weakest is looked at.
+const MOVES: usize = 4;
+
 /// Running sums over the points, from which the cost of any piece follows in a few operations.
 #[derive(Debug)]
 pub(super) struct Segmentation {
@@ -121,18 +124,20 @@ impl Segmentation {
 
     /// How probable a change is at each point, by Schwarz's approximation to the Bayes factor: at the
     /// `changes`, against one piece in place of the two beside it; at any other point, against the piece
-    /// that it is in. Points too near to an end of their piece have 0.
+    /// that it is in. Points too near to an end of their piece have 0. Moving one change may leave
+    /// another worth a little less than its price, or a piece a little more than that of a split: the
+    /// probabilities keep to the side of one half that the changes say.
     pub(super) fn probabilities(&self, changes: &[usize]) -> Vec<f64> {
         let mut probabilities = vec![0.0; self.len()];
         let probability = |gain: f64| 1.0 / (1.0 + (0.5 * (self.costs.change - gain)).exp());
         for (from, to) in spans(changes, self.len()) {
             for at in self.places(from, to) {
-                probabilities[at] = probability(self.gain(from, at, to));
+                probabilities[at] = probability(self.gain(from, at, to)).min(0.5_f64.next_down());
             }
         }
         for (k, &at) in changes.iter().enumerate() {
             let (from, to) = self.around(changes, k);
-            probabilities[at] = probability(self.gain(from, at, to));
+            probabilities[at] = probability(self.gain(from, at, to)).max(0.5);
         }
         probabilities
     }
@@ -218,18 +223,22 @@ impl Segmentation {
     /// Moves each change to the best place between its neighbours, and drops those not worth their
     /// price, the least first.
     fn settle(&self, changes: &mut Vec<usize>) {
+        // Changes whose neighbourhood is another than when they were placed.
+        let mut stale = vec![true; changes.len()];
         loop {
-            for _ in 0..4 {
-                let mut moved = false;
+            for _ in 0..MOVES {
                 for k in 0..changes.len() {
-                    let (from, to) = self.around(changes, k);
-                    if let Some((at, _)) = self.best_split(from, to) {
-                        moved |= changes[k] != at;
-                        changes[k] = at;
+                    if !std::mem::take(&mut stale[k]) {
+                        continue;
                     }
-                }
-                if !moved {
-                    break;
+                    let (from, to) = self.around(changes, k);
+                    match self.best_split(from, to) {
+                        Some((at, _)) if at != changes[k] => {
+                            changes[k] = at;
+                            mark_beside(&mut stale, k);
+                        }
+                        _ => {}
+                    }
                 }
             }
             let weakest = (0..changes.len())
@@ -239,9 +248,13 @@ impl Segmentation {
                 })
                 .min_by(|a, b| a.1.total_cmp(&b.1));
             match weakest {
-                Some((k, gain)) if gain < self.costs.change => changes.remove(k),
+                Some((k, gain)) if gain < self.costs.change => {
+                    mark_beside(&mut stale, k);
+                    changes.remove(k);
+                    stale.remove(k);
+                }
                 _ => return,
-            };
+            }
         }
     }
 
@@ -300,6 +313,15 @@ impl Segmentation {
 pub(super) fn spans(changes: &[usize], n: usize) -> impl Iterator<Item = (usize, usize)> {
     let starts = std::iter::once(0).chain(changes.iter().copied());
     starts.zip(changes.iter().copied().chain(std::iter::once(n)))
+}
+
+fn mark_beside(stale: &mut [bool], k: usize) {
+    if k > 0 {
+        stale[k - 1] = true;
+    }
+    if let Some(next) = stale.get_mut(k + 1) {
+        *next = true;
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -367,5 +389,119 @@ impl Sums {
             return f64::INFINITY;
         }
         yy - (hh * xy * xy - 2.0 * xh * xy * hy + xx * hy * hy) / determinant
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segmentation(y: &[f64], counts: &[bool]) -> Segmentation {
+        let x: Vec<f64> = (0..y.len()).map(|i| i as f64).collect();
+        let points = Points { x: &x, y, counts };
+        Segmentation::new(
+            points,
+            Costs {
+                variance: 1.0,
+                change: 15.0,
+                slope: 7.0,
+                shortest: 3,
+                shortest_slope: 6,
+            },
+        )
+    }
+
+    /// What a bounded pseudo-random sequence adds: in -1..1, mean near 0.
+    fn wobble(i: usize) -> f64 {
+        (i * 7919 % 101) as f64 / 50.5 - 1.0
+    }
+
+    #[test]
+    fn a_step_is_found_at_its_first_point() {
+        let y: Vec<f64> = (0..60)
+            .map(|i| wobble(i) + if i < 23 { 0.0 } else { 9.0 })
+            .collect();
+        let pieces = segmentation(&y, &[true; 60]);
+        let changes = pieces.changes();
+        assert_eq!(changes, [23]);
+        let probabilities = pieces.probabilities(&changes);
+        assert!(probabilities[23] > 0.99, "{probabilities:?}");
+        let others = probabilities.iter().enumerate().filter(|(i, _)| *i != 23);
+        assert!(others.map(|(_, p)| *p).fold(0.0, f64::max) < 0.2);
+    }
+
+    #[test]
+    fn a_break_of_slope_is_placed_where_the_lines_meet() {
+        let y: Vec<f64> = (0..80_usize)
+            .map(|i| wobble(i) + 0.8 * i.saturating_sub(40) as f64)
+            .collect();
+        let changes = segmentation(&y, &[true; 80]).changes();
+        assert_eq!(changes.len(), 1, "{changes:?}");
+        assert!(changes[0].abs_diff(40) <= 2, "{changes:?}");
+    }
+
+    #[test]
+    fn a_steady_slope_is_one_piece_and_told_from_a_level() {
+        let rising: Vec<f64> = (0..50).map(|i| wobble(i) + 0.7 * i as f64).collect();
+        let pieces = segmentation(&rising, &[true; 50]);
+        assert!(pieces.changes().is_empty());
+        let (base, slope) = pieces.line(0, 50);
+        assert!(
+            base.abs() < 0.6 && (slope - 0.7).abs() < 0.03,
+            "{base} {slope}"
+        );
+        let flat: Vec<f64> = (0..50).map(wobble).collect();
+        assert_eq!(segmentation(&flat, &[true; 50]).line(0, 50).1, 0.0);
+    }
+
+    #[test]
+    fn points_that_do_not_count_change_nothing() {
+        let mut y: Vec<f64> = (0..50).map(wobble).collect();
+        let mut counts = vec![true; 50];
+        for i in 30..34 {
+            y[i] = 500.0;
+            counts[i] = false;
+        }
+        assert!(segmentation(&y, &counts).changes().is_empty());
+        counts[30..34].fill(true);
+        assert_eq!(segmentation(&y, &counts).changes(), [30, 34]);
+    }
+
+    #[test]
+    fn the_cheapest_segmentation_is_found() {
+        // Against every way to place up to two changes.
+        let y: Vec<f64> = (0..24_usize)
+            .map(|i| 2.0 * wobble(i) + [0.0, 7.0, 3.0][(i >= 9) as usize + (i >= 16) as usize])
+            .collect();
+        let pieces = segmentation(&y, &[true; 24]);
+        let price = |changes: &[usize]| {
+            let cost: f64 = spans(changes, 24)
+                .map(|(from, to)| pieces.cost(from, to))
+                .sum();
+            cost + pieces.costs.change * changes.len() as f64
+        };
+        let mut best = price(&[]);
+        for a in 3..=21 {
+            best = best.min(price(&[a]));
+            for b in a + 3..=21 {
+                best = best.min(price(&[a, b]));
+            }
+        }
+        let found = pieces.choose(&(1..24).collect::<Vec<_>>());
+        assert!((price(&found) - best).abs() < 1e-9, "{found:?}");
+    }
+
+    #[test]
+    fn the_residual_of_a_kink_is_that_of_the_best_bent_line() {
+        let bent = |x: f64| 3.0 - 0.5 * x + if x > 12.0 { 2.0 * (x - 12.0) } else { 0.0 };
+        let y: Vec<f64> = (0..30).map(|i| bent(i as f64)).collect();
+        let pieces = segmentation(&y, &[true; 30]);
+        let whole = pieces.sums[30];
+        let residual = |at: usize| {
+            let right = whole.less(&pieces.sums[at]);
+            whole.residual_of_kink(&right, at as f64)
+        };
+        assert!(residual(12).abs() < 1e-9, "{}", residual(12));
+        assert!(residual(11) > 1.0 && residual(13) > 1.0);
     }
 }

@@ -187,12 +187,9 @@ async fn a_signature_is_in_the_url_for_one_try_only() {
 
 #[test]
 fn errors_keep_signatures_to_themselves() {
-    let error = azure_core::Error::with_message(
-        ErrorKind::Io,
-        "no answer from https://b.example/c?sv=1&sig=abc%3D&se=2 (sig=xyz)",
-    );
+    let text = "no answer from https://b.example/c?sv=1&sig=abc%3D&se=2 (sig=xyz)";
     assert_eq!(
-        without_signatures(&error),
+        without_signatures(text),
         "no answer from https://b.example/c?sv=1&sig=***&se=2 (sig=***)"
     );
 }

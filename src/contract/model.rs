@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 
 use super::schema;
-use crate::detector::{EntireVerdict, Granularity, Impute, LastVerdict, Model, Options};
+use crate::detector::{EntireVerdict, Granularity, Impute, LastVerdict, Options};
 use crate::series::Timestamp;
 
 /// What is asked of `entire` and `last`.
@@ -77,10 +77,7 @@ pub struct SeriesPoint {
     /// When it was measured, as ISO 8601 or `M/D/YYYY h:mm:ss AM`; UTC unless it says otherwise. Neither
     /// needed nor read without a granularity.
     #[schema(schema_with = schema::timestamp)]
-    #[serde(
-        serialize_with = "iso",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(serialize_with = "iso", skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<Timestamp>,
     /// What was measured: a number, or a text that holds one.
     #[schema(schema_with = schema::value)]
@@ -221,9 +218,14 @@ impl LastAnswer {
     /// Whether every number can be written: JSON has neither NaN nor infinity.
     pub(crate) fn is_finite(&self) -> bool {
         let severity = self.severity.unwrap_or_default();
-        [self.expected_value, self.upper_margin, self.lower_margin, severity]
-            .iter()
-            .all(|number| number.is_finite())
+        [
+            self.expected_value,
+            self.upper_margin,
+            self.lower_margin,
+            severity,
+        ]
+        .iter()
+        .all(|number| number.is_finite())
     }
 }
 
@@ -245,21 +247,16 @@ impl EntireAnswer {
 
     /// Whether every number can be written: JSON has neither NaN nor infinity.
     pub(crate) fn is_finite(&self) -> bool {
-        let lists = [&self.expected_values, &self.upper_margins, &self.lower_margins];
+        let lists = [
+            &self.expected_values,
+            &self.upper_margins,
+            &self.lower_margins,
+        ];
         lists
             .into_iter()
             .chain(&self.severity)
             .flatten()
             .all(|number| number.is_finite())
-    }
-}
-
-/// The number by which the service named the model that judged; it is known for two of them.
-pub(crate) fn model_id(model: Model) -> Option<&'static str> {
-    match model {
-        Model::AnomalyDetector | Model::AnomalyDetectorMad => Some("10"),
-        Model::SpectralResidual | Model::SpectralResidualZScore => Some("20"),
-        Model::DynamicThreshold | Model::DynamicThresholdMad => None,
     }
 }
 

@@ -5,7 +5,7 @@
 
 use utoipa::PartialSchema;
 use utoipa::openapi::schema::{
-    AnyOf, AnyOfBuilder, Array, ArrayBuilder, Object, ObjectBuilder, SchemaType, Type,
+    AnyOfBuilder, Array, ArrayBuilder, Object, ObjectBuilder, Schema, SchemaType, Type,
 };
 
 use super::model::SeriesPoint;
@@ -28,7 +28,7 @@ pub(super) fn timestamp() -> Object {
         .build()
 }
 
-pub(super) fn value() -> AnyOf {
+pub(super) fn value() -> Schema {
     const TEXT: &str = r"^\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*$";
     AnyOfBuilder::new()
         .item(
@@ -46,6 +46,7 @@ pub(super) fn value() -> AnyOf {
             "What was measured: a number, or a text that holds one.",
         ))
         .build()
+        .into()
 }
 
 pub(super) fn granularity() -> Object {
@@ -53,7 +54,7 @@ pub(super) fn granularity() -> Object {
     words_or_null(words, "Unit of the time grid; absent: none.")
 }
 
-pub(super) fn custom_interval() -> AnyOf {
+pub(super) fn custom_interval() -> Schema {
     AnyOfBuilder::new()
         .item(nullable(Type::Integer).minimum(Some(1)))
         .item(
@@ -65,12 +66,15 @@ pub(super) fn custom_interval() -> AnyOf {
             "Granules from one point to the next; absent: 1. true counts as 1.",
         ))
         .build()
+        .into()
 }
 
 pub(super) fn period() -> Object {
-    integer("Points per season; 0: not seasonal; absent: searched for. Truth values count as 0 and 1.")
-        .minimum(Some(0))
-        .build()
+    integer(
+        "Points per season; 0: not seasonal; absent: searched for. Truth values count as 0 and 1.",
+    )
+    .minimum(Some(0))
+    .build()
 }
 
 pub(super) fn max_anomaly_ratio() -> Object {
