@@ -1,10 +1,14 @@
 //! The command line: one file per subcommand; this one is their table of contents.
 
+mod deadletters;
+mod demo;
 mod host;
 mod judge;
 mod kill_points;
+mod replay;
 mod serve;
 mod stage;
+mod state;
 
 use std::process::ExitCode;
 
@@ -22,10 +26,15 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(name = "deadletters")]
+    DeadLetters(deadletters::DeadLetters),
+    Demo(demo::Args),
     Host(host::Args),
     Judge(judge::Judge),
+    Replay(replay::Args),
     Serve(serve::Args),
     Stage(stage::Args),
+    State(state::Args),
 }
 
 /// Why a command stopped: one line for the person who typed it.
@@ -36,10 +45,14 @@ pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 pub fn run() -> ExitCode {
     kill_points::arm();
     let done: Result<(), Failure> = match Cli::parse().command {
+        Command::DeadLetters(args) => args.run(),
+        Command::Demo(args) => demo::run(&args),
         Command::Host(args) => host::run(args),
         Command::Judge(judge) => judge.run(),
+        Command::Replay(args) => replay::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Stage(args) => stage::run(&args),
+        Command::State(args) => state::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

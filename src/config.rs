@@ -54,6 +54,16 @@ settings! {
     KAFKA_BROKERS = Setting::new("KafkaBrokers", "localhost:9092", "Kafka brokers, `host:port`, comma separated");
     KAFKA_TOPIC = Setting::new("KafkaTopic", "aws-cloudwatch-network", "topic that `detect` reads and `replay` writes");
     KAFKA_GROUP = Setting::new("KafkaGroup", "anomaly-detection-group", "consumer group of `detect`");
+    KAFKA_PROTOCOL = Setting::new("KafkaProtocol", "", "security of the connection: `Plaintext`, `Ssl`, `SaslPlaintext` or `SaslSsl`; for the trigger it counts when the app is staged");
+    KAFKA_AUTHENTICATION_MODE = Setting::new("KafkaAuthenticationMode", "", "SASL mechanism: `Plain`, `ScramSha256` or `ScramSha512`; for the trigger it counts when the app is staged");
+    KAFKA_USERNAME = Setting::new("KafkaUsername", "", "SASL user; for Event Hubs `$ConnectionString`");
+    KAFKA_PASSWORD = Setting::secret("KafkaPassword", "SASL password; for Event Hubs the connection string");
+    KAFKA_SSL_CA_LOCATION = Setting::new("KafkaSslCaLocation", "", "file with the certificates that brokers are trusted by; empty: the machine's");
+    REPLAY_SCHEDULE = Setting::new("REPLAY_SCHEDULE", "0 */5 * * * *", "when `replay` ticks: six cron fields, or a TimeSpan");
+    REPLAY_SOURCE = Setting::new("Replay__Source", "", "CSV that `replay` sends: a path, or an http(s) or blob URL");
+    REPLAY_ROWS_PER_TICK = Setting::new("Replay__RowsPerTick", "1", "rows that one tick sends, 1 to 100000");
+    REPLAY_LOOP = Setting::new("Replay__Loop", "false", "`true`: past the end go on from the top with timestamps carried on");
+    REPLAY_SERIES = Setting::new("Replay__Series", "", "key of rows whose file has no column `series`; empty: the topic's name");
     WINDOW_POINTS = Setting::new("Window__Points", "288", "points kept of a series and needed before judging, 12 to 8640");
     WINDOW_MIN_POINTS = Setting::new("Window__MinPoints", "", "judge already from so many points on, 12 to `Window__Points`; empty: only full windows");
     WINDOW_OFF_GRID = Setting::new("Window__OffGrid", "reject", "a point off the window's grid: `reject` (dead letter) or `snap` (to the nearest slot)");
@@ -98,6 +108,10 @@ settings! {
     API_ALLOW_ANONYMOUS = Setting::new("Api__AllowAnonymous", "false", "`true`: the REST API answers without looking at keys");
     API_RATE_LIMIT = Setting::new("Api__RateLimit", "", "calls per second and key of the REST API; empty: no limit");
     API_MAX_BODY_BYTES = Setting::new("Api__MaxBodyBytes", "8388608", "largest request body of the REST API, unpacked");
+    ANOMALY_DETECTOR_ENDPOINT = Setting::new("ANOMALY_DETECTOR_ENDPOINT", "", "URL of a remote detector that judges instead of the embedded one; empty: the embedded one judges");
+    ANOMALY_DETECTOR_KEY = Setting::secret("ANOMALY_DETECTOR_KEY", "key of the remote detector");
+    REMOTE_ON_FAILURE = Setting::new("Remote__OnFailure", "fail", "when the remote detector fails: `fail` (the batch, so that Kafka keeps it) or `embedded` (judge without it)");
+    REMOTE_DEADLINE = Setting::new("Remote__Deadline", "20s", "longest time for a call of the remote detector, all tries together");
 }
 
 /// A setting whose value cannot be used.
@@ -115,7 +129,8 @@ pub struct InvalidSetting {
 impl InvalidSetting {
     /// `setting` holds something that `reason` speaks against.
     pub fn new(setting: &'static Setting, value: &str, reason: impl Display) -> Self {
-        let value = if setting.secret { "***" } else { value };
+        let is_hidden = setting.secret && !value.is_empty();
+        let value = if is_hidden { "***" } else { value };
         Self {
             name: setting.name,
             value: value.to_owned(),
@@ -201,13 +216,21 @@ impl Settings {
         ALL.iter()
             .map(|setting| {
                 let value = match self.get(setting) {
-                    Some(_) if setting.secret => "***",
-                    Some(value) => value,
-                    None => "",
+                    Some(_) if setting.secret => "***".to_owned(),
+                    Some(value) => without_query(value),
+                    None => String::new(),
                 };
-                (setting.name, value.to_owned())
+                (setting.name, value)
             })
             .collect()
+    }
+}
+
+/// A URL without its query, where a shared access signature would be; any other text as it is.
+pub fn without_query(text: &str) -> String {
+    match text.split_once('?') {
+        Some((address, _)) if address.contains("://") => format!("{address}?***"),
+        _ => text.to_owned(),
     }
 }
 
@@ -259,6 +282,19 @@ mod tests {
             error.to_string(),
             "setting Window__Points is \"many\": invalid digit found in string"
         );
+    }
+
+    #[test]
+    fn what_is_shown_holds_no_secret() {
+        let shown = Settings::from_pairs([
+            ("KafkaPassword", "hush"),
+            ("Replay__Source", "https://a.example/b.csv?sv=1&sig=hush"),
+            ("KafkaTopic", "what?"),
+        ])
+        .redacted();
+        assert_eq!(shown["KafkaPassword"], "***");
+        assert_eq!(shown["Replay__Source"], "https://a.example/b.csv?***");
+        assert_eq!(shown["KafkaTopic"], "what?");
     }
 
     #[test]

@@ -171,7 +171,7 @@ impl Host {
             Arc::clone(&counters),
         );
         let invoker = Arc::new(invoker.map_err(|error| HostError::Machine {
-            what: "make an HTTP client",
+            what: "prepare invocations",
             reason: error.to_string(),
         })?);
         let state = options.state.unwrap_or_else(|| app.root.join(".lapwing"));

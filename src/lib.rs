@@ -5,6 +5,7 @@
 pub mod series;
 
 pub mod detector;
+pub mod contract;
 pub mod request;
 
 pub mod message;
@@ -13,18 +14,24 @@ pub mod row;
 pub mod config;
 pub mod telemetry;
 
-pub mod store;
 pub mod window;
+pub mod store;
 
+pub mod kafka;
 pub mod record;
+
+pub mod remote;
 
 pub mod judge;
 
 pub mod replay;
+pub mod report;
+
+pub mod invocation;
+pub mod api;
 
 pub mod functions;
 pub mod handler;
-pub mod invocation;
 
 pub mod host;
 pub mod stage;

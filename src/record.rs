@@ -11,19 +11,26 @@ pub mod kafka;
 mod lines;
 pub mod places;
 pub mod python;
+pub mod table;
 pub mod webhook;
 
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use azure_core::error::ErrorKind;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::series::Timestamp;
+use crate::store::azure::without_signatures;
+use crate::telemetry;
 
 /// Bytes of its message that a cut dead letter keeps; a multiple of four.
 const CUT_TO: usize = 16 * 1024;
+
+/// The last millisecond of the year 9999, since 1970.
+const LAST_MS: i64 = 253_402_300_799_999;
 
 /// The streams of events; each goes to places of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -163,13 +170,20 @@ impl Event {
         &self.source
     }
 
-    /// The day (`2026-08-21`, UTC) that the event is filed under: of the broker's timestamp, else of the
-    /// point, because both are the same when the message is delivered again.
-    pub fn day(&self) -> String {
+    /// The time that an event is filed under: the broker's, else the point's, because both are the
+    /// same when the message is delivered again. A producer can choose the broker's; one that lies
+    /// before 1970 or after 9999 is none.
+    pub fn filed_at(&self) -> Option<Timestamp> {
         let broker = self
             .broker_time_ms
-            .map(|ms| Timestamp::from_micros(ms.saturating_mul(1000)));
-        broker.or(self.time).map_or_else(
+            .filter(|ms| (0..=LAST_MS).contains(ms))
+            .map(|ms| Timestamp::from_micros(ms * 1000));
+        broker.or(self.time)
+    }
+
+    /// The day of [`Self::filed_at`] in UTC, `2026-08-21`; `undated` without one.
+    pub fn day(&self) -> String {
+        self.filed_at().map_or_else(
             || "undated".to_owned(),
             |time| time.to_string()[..10].to_owned(),
         )
@@ -408,7 +422,23 @@ impl SinkError {
     /// An answer of Azure that says "not you" or "not so" needs somebody; anything else may pass.
     fn of_azure(stream: &'static str, place: String, error: azure_core::Error) -> Self {
         let status = error.http_status().map_or(0, u16::from);
-        let source = error.into();
+        let source = without_signatures(&telemetry::one_line(&error)).into();
+        if matches!(error.kind(), ErrorKind::Credential) {
+            return Self::Refused {
+                stream,
+                place,
+                source,
+            };
+        }
+        Self::of_status(stream, place, status, source)
+    }
+
+    fn of_status(
+        stream: &'static str,
+        place: String,
+        status: u16,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    ) -> Self {
         // 404 is a container being deleted, 408 and 429 are haste, 409 and 412 are other writers.
         match status {
             400..=499 if !matches!(status, 404 | 408 | 409 | 412 | 429) => Self::Refused {

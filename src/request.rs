@@ -14,8 +14,8 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::Value;
 
 use crate::detector::{
-    Boundary, DetectError, ErrorCode, Granularity, Impute, Manual, Options, Sensitivity, Series,
-    check_length,
+    Boundary, DetectError, ErrorCode, Granularity, Impute, MAX_POINTS, Manual, Options,
+    Sensitivity, Series, check_length,
 };
 use crate::series::{Timestamp, Zoned};
 
@@ -36,6 +36,7 @@ pub struct Body {
     profile: Profile,
     members: Vec<(String, Value)>,
     series: RawSeries,
+    is_pascal_case: bool,
 }
 
 /// A checked request: a series and what is asked about it. The series itself (length, order, grid) is
@@ -105,6 +106,11 @@ impl Body {
         })
     }
 
+    /// Whether the series is spelled `Series`, as some tools name members; they read answers likewise.
+    pub fn is_pascal_case(&self) -> bool {
+        self.is_pascal_case
+    }
+
     /// The member called `name`; the last one if there are several. `series` is none of them.
     pub fn member(&self, name: &str) -> Option<&Value> {
         let found = self
@@ -145,9 +151,7 @@ impl Body {
                 .ok_or_else(DetectError::anomaly_ratio)?;
         }
         if let Some(sensitivity) = self.member("sensitivity") {
-            options.sensitivity = self
-                .profile
-                .integer(sensitivity)
+            options.sensitivity = Profile::integer(sensitivity)
                 .and_then(|number| Sensitivity::try_from(number).ok())
                 .ok_or_else(DetectError::sensitivity)?;
         }
@@ -181,9 +185,7 @@ impl Body {
         };
         let custom_interval = match self.member("customInterval") {
             None => NonZeroU32::MIN,
-            Some(interval) => self
-                .profile
-                .integer(interval)
+            Some(interval) => Profile::integer(interval)
                 .and_then(|interval| u32::try_from(interval).ok())
                 .and_then(NonZeroU32::new)
                 .ok_or_else(DetectError::custom_interval)?,
@@ -191,9 +193,7 @@ impl Body {
         let period = match self.member("period") {
             None => None,
             Some(period) => {
-                let period = self
-                    .profile
-                    .integer(period)
+                let period = Profile::integer(period)
                     .filter(|period| *period >= 0)
                     .ok_or_else(DetectError::period)?;
                 // No series is long enough for a larger one.
@@ -219,6 +219,9 @@ impl Body {
             _ => return Err(DetectError::series_type()),
         };
         check_length(points.len())?;
+        if self.profile == Profile::Service {
+            all_readable(&points, granularity)?;
+        }
         let values = self
             .profile
             .values(&points)
@@ -294,6 +297,24 @@ impl Body {
     }
 }
 
+/// Says which point cannot be read, which the package's own text does not.
+fn all_readable(points: &[RawPoint], granularity: Granularity) -> Result<(), DetectError> {
+    let malformed = |index: usize, member: &str, wanted: &str| {
+        let text =
+            format!("The '{member}' at index {index} is missing or malformed: expected {wanted}.");
+        Err(DetectError::new(ErrorCode::BadArgument, text))
+    };
+    for (index, point) in points.iter().enumerate() {
+        if !matches!(point.value, RawValue::Number(_) | RawValue::Text(_)) {
+            return malformed(index, "value", "a number, or a text that holds one");
+        }
+        if granularity != Granularity::None && point.timestamp.is_none() {
+            return malformed(index, "timestamp", "a text such as 2014-03-01T17:36:00Z");
+        }
+    }
+    Ok(())
+}
+
 /// The model asked for by hand and the period given with it.
 fn manual(detector: &serde_json::Map<String, Value>) -> Result<(Manual, Option<u32>), DetectError> {
     let parameters = detector
@@ -324,8 +345,7 @@ fn manual(detector: &serde_json::Map<String, Value>) -> Result<(Manual, Option<u
     let period = match parameters.get("period") {
         None | Some(Value::Null) => None,
         Some(period) => Some(
-            Profile::Package
-                .integer(period)
+            Profile::integer(period)
                 .and_then(|period| u32::try_from(period).ok())
                 .ok_or_else(DetectError::detector_parameters)?,
         ),
@@ -360,10 +380,11 @@ impl Profile {
         }
     }
 
-    /// An integer as written: `5`, not `5.0`. To Python a truth value is one too.
-    fn integer(self, value: &Value) -> Option<i64> {
+    /// An integer as written: `5`, not `5.0`. To Python, in which the service was written, a truth value
+    /// is one too.
+    fn integer(value: &Value) -> Option<i64> {
         match value {
-            Value::Bool(truth) if self == Self::Package => Some(i64::from(*truth)),
+            Value::Bool(truth) => Some(i64::from(*truth)),
             Value::Number(number) if number.is_u64() => Some(number.as_i64().unwrap_or(i64::MAX)),
             value => value.as_i64(),
         }
@@ -543,10 +564,12 @@ impl<'de> Visitor<'de> for BodySeed {
             profile: self.0,
             members: Vec::new(),
             series: RawSeries::Absent,
+            is_pascal_case: false,
         };
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
             if self.0.is_called(&key, "series") {
                 body.series = map.next_value_seed(SeriesSeed(self.0))?;
+                body.is_pascal_case = key == "Series";
             } else {
                 body.members.push((key.into_owned(), map.next_value()?));
             }
@@ -577,6 +600,10 @@ impl<'de> Visitor<'de> for SeriesSeed {
         let mut points = Vec::new();
         while let Some(point) = list.next_element_seed(PointSeed(self.0))? {
             points.push(point);
+            if points.len() > MAX_POINTS {
+                // Too many already; how many more there are changes nothing, and would cost memory.
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+            }
         }
         Ok(RawSeries::Points(points))
     }
@@ -758,5 +785,233 @@ any_value! { ValueSeed => RawValue, other: RawValue::Unreadable,
 
     fn visit_str<E>(self, text: &str) -> Result<RawValue, E> {
         Ok(RawValue::parse(text, self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A request of twelve daily points with further members.
+    fn request(members: &str) -> String {
+        let points: Vec<String> = (1..=12)
+            .map(|day| format!(r#"{{"timestamp":"2021-03-{day:02}T00:00:00Z","value":{day}.5}}"#))
+            .collect();
+        let comma = if members.is_empty() { "" } else { "," };
+        format!(r#"{{"series":[{}]{comma}{members}}}"#, points.join(","))
+    }
+
+    fn with_point(point: &str) -> String {
+        let rest = request(r#""granularity":"daily""#);
+        rest.replacen(
+            r#"{"timestamp":"2021-03-04T00:00:00Z","value":4.5}"#,
+            point,
+            1,
+        )
+    }
+
+    fn code(json: &str, profile: Profile) -> Result<(), &'static str> {
+        Request::parse(json.as_bytes(), profile)
+            .map(|_| ())
+            .map_err(|error| error.code.as_str())
+    }
+
+    #[test]
+    fn all_members_reach_the_options() {
+        let members = r#""granularity":"minutely","customInterval":5,"period":7,"alpha":0.01,
+            "maxAnomalyRatio":0.1,"sensitivity":80,"threshold":2.5,"imputeMode":"fixed",
+            "imputeFixedValue":3,"boundaryVersion":"V3"}"#
+            .trim_end_matches('}');
+        let parsed = Request::parse(request(members).as_bytes(), Profile::Package).unwrap();
+        let expected = Options {
+            granularity: Granularity::Minutely,
+            custom_interval: NonZeroU32::new(5).unwrap(),
+            period: Some(7),
+            alpha: 0.01,
+            max_anomaly_ratio: 0.1,
+            sensitivity: Sensitivity::try_from(80).unwrap(),
+            threshold: 2.5,
+            impute: Impute::Fixed(3.0),
+            boundary: Boundary::V3,
+            manual: None,
+        };
+        assert_eq!(parsed.options, expected);
+        assert_eq!(parsed.points.values.len(), 12);
+        assert_eq!(
+            parsed.points.timestamps[3].to_string(),
+            "2021-03-04T00:00:00Z"
+        );
+    }
+
+    #[test]
+    fn the_service_reads_names_without_case_and_null_as_absent() {
+        let json =
+            request(r#""Granularity":"daily","PERIOD":null,"sensitivity":1,"Sensitivity":90"#)
+                .replace("series", "Series")
+                .replace("timestamp", "TimeStamp");
+        let parsed = Request::parse(json.as_bytes(), Profile::Service).unwrap();
+        assert_eq!(parsed.options.granularity, Granularity::Daily);
+        assert_eq!(parsed.options.period, None);
+        assert_eq!(parsed.options.sensitivity.get(), 90, "the last one counts");
+        let nulls = request(r#""period":null"#);
+        assert_eq!(code(&nulls, Profile::Package), Err("InvalidPeriod"));
+        let private = request(r#""alpha":-1,"boundaryVersion":7,"detector":{},"fillUpMode":1"#);
+        assert_eq!(code(&private, Profile::Service), Ok(()));
+    }
+
+    #[test]
+    fn the_two_readings_of_a_point() {
+        let cases = [
+            // point, package, service
+            (
+                r#"{"timestamp":"2021-03-04T00:00:00Z","value":"4.5"}"#,
+                Ok(()),
+                Ok(()),
+            ),
+            (
+                r#"{"timestamp":"2021-03-04T00:00:00Z","value":" -4e0 "}"#,
+                Ok(()),
+                Ok(()),
+            ),
+            (
+                r#"{"timestamp":"2021-03-04T00:00:00Z","value":true}"#,
+                Ok(()),
+                Err("BadArgument"),
+            ),
+            (
+                r#"{"timestamp":"2021-03-04T00:00:00Z","value":"inf"}"#,
+                Ok(()),
+                Err("BadArgument"),
+            ),
+            (
+                r#"{"timestamp":"2021-03-04T00:00:00Z","value":null}"#,
+                Ok(()),
+                Err("BadArgument"),
+            ),
+            (
+                r#"{"timestamp":"2021-03-04T00:00:00Z"}"#,
+                Ok(()),
+                Err("BadArgument"),
+            ),
+            (
+                r#"{"timestamp":"2021-03-04","value":4}"#,
+                Err("BadArgument"),
+                Ok(()),
+            ),
+            (
+                r#"{"timestamp":"3/4/2021 12:00:00 AM","value":4}"#,
+                Err("BadArgument"),
+                Ok(()),
+            ),
+            (
+                r#"{"timestamp":"2021-03-04T02:00:00+02:00","value":4}"#,
+                Ok(()),
+                Ok(()),
+            ),
+            (
+                r#"{"timestamp":null,"value":4}"#,
+                Err("BadArgument"),
+                Err("BadArgument"),
+            ),
+            (
+                r#"{"timestamp":1614816000,"value":4}"#,
+                Err("BadArgument"),
+                Err("BadArgument"),
+            ),
+            (
+                r#"{"timestamp":"soon","value":4}"#,
+                Err("BadArgument"),
+                Err("BadArgument"),
+            ),
+            ("[]", Err("BadArgument"), Err("BadArgument")),
+            ("7", Err("BadArgument"), Err("BadArgument")),
+        ];
+        for (point, package, service) in cases {
+            let json = with_point(point);
+            assert_eq!(code(&json, Profile::Package), package, "package: {point}");
+            assert_eq!(code(&json, Profile::Service), service, "service: {point}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_altogether() {
+        let cases = [
+            ("", Err("InvalidJsonFormat"), Err("InvalidJsonFormat")),
+            ("[1]", Err("InvalidJsonFormat"), Err("InvalidJsonFormat")),
+            ("{} {}", Err("InvalidJsonFormat"), Err("InvalidJsonFormat")),
+            ("{}", Err("BadArgument"), Err("RequiredSeries")),
+            (r#"{"series":null}"#, Err("BadArgument"), Err("BadArgument")),
+            (r#"{"series":"x"}"#, Err("BadArgument"), Err("BadArgument")),
+            (r#"{"series":[]}"#, Err("BadArgument"), Err("InvalidSeries")),
+            (
+                r#"{"series":[{}]}"#,
+                Err("BadArgument"),
+                Err("InvalidSeries"),
+            ),
+            (
+                r#"{"series":[1]}"#,
+                Err("InvalidSeries"),
+                Err("InvalidSeries"),
+            ),
+            // The package looks whether there is a series first, the service does so last.
+            (
+                r#"{"granularity":"x"}"#,
+                Err("BadArgument"),
+                Err("InvalidGranularity"),
+            ),
+        ];
+        for (json, package, service) in cases {
+            assert_eq!(code(json, Profile::Package), package, "package: {json}");
+            assert_eq!(code(json, Profile::Service), service, "service: {json}");
+        }
+    }
+
+    #[test]
+    fn integers_are_written_as_integers() {
+        for members in [
+            r#""customInterval":5.0"#,
+            r#""customInterval":"5""#,
+            r#""customInterval":0"#,
+            r#""period":7.0"#,
+            r#""period":-1"#,
+            r#""sensitivity":95.0"#,
+            r#""maxAnomalyRatio":0.5"#,
+            r#""imputeMode":"Auto""#,
+        ] {
+            for profile in [Profile::Package, Profile::Service] {
+                assert!(code(&request(members), profile).is_err(), "{members}");
+            }
+        }
+        // To Python a truth value is an integer.
+        assert_eq!(
+            code(&request(r#""sensitivity":true"#), Profile::Package),
+            Ok(())
+        );
+        let refused = Err("InvalidModelArgument");
+        assert_eq!(
+            code(&request(r#""sensitivity":true"#), Profile::Service),
+            refused
+        );
+    }
+
+    #[test]
+    fn the_older_zero_does_not_fill() {
+        let impute = |members: &str| {
+            let json = request(members);
+            Request::parse(json.as_bytes(), Profile::Package)
+                .unwrap()
+                .options
+                .impute
+        };
+        assert_eq!(impute(r#""fillUpMode":"zero""#), Impute::NotFill);
+        assert_eq!(impute(r#""imputeMode":"zero""#), Impute::Fixed(0.0));
+        assert_eq!(
+            impute(r#""imputeMode":null,"fillUpMode":"last""#),
+            Impute::Previous
+        );
+        assert_eq!(
+            impute(r#""imputeMode":"linear","fillUpMode":"x""#),
+            Impute::Linear
+        );
     }
 }

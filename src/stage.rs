@@ -30,6 +30,12 @@ pub const FUNCTIONS: &[(&str, &str)] = &[
 /// The `host.json` of the app.
 pub const HOST_JSON: &str = include_str!("../host.json");
 
+/// The sample that `replay` sends unless told otherwise: where it lies in the folder, and its bytes.
+pub const SAMPLE: (&str, &[u8]) = (
+    "data/sample_network_data.csv",
+    include_bytes!("../data/sample_network_data.csv"),
+);
+
 /// What `func … publish` leaves at home.
 const FUNCIGNORE: &str = "local.settings.json\n.lapwing\n*.log\n";
 
@@ -55,7 +61,8 @@ pub enum StageError {
 }
 
 /// Lays out the app in `folder`, which is made when it is not there: `host.json`, a folder for each
-/// function, `binary` under the name [`BINARY`], `data/`, and a `local.settings.json` if there is none.
+/// function, `binary` under the name [`BINARY`], the [`SAMPLE`], and a `local.settings.json` if there is
+/// none.
 ///
 /// `settings` decides about what the host takes from `function.json` alone: with `KafkaProtocol` or
 /// `KafkaAuthenticationMode` the Kafka triggers get the security properties, by the names of their
@@ -69,6 +76,7 @@ pub fn lay_out(folder: &Path, binary: &Path, settings: &Settings) -> Result<(), 
         let text = secured(text, settings);
         write(&folder.join(name).join("function.json"), text.as_bytes())?;
     }
+    write(&folder.join(SAMPLE.0), SAMPLE.1)?;
     write(&folder.join(".funcignore"), FUNCIGNORE.as_bytes())?;
     let local = folder.join("local.settings.json");
     if !local.exists() {
@@ -84,7 +92,7 @@ fn local_settings() -> Value {
         "FUNCTIONS_WORKER_RUNTIME": "custom",
         "AzureWebJobsStorage": "UseDevelopmentStorage=true",
         "REPLAY_SCHEDULE": "0 */5 * * * *",
-        "Replay__Source": "data/sample_network_data.csv",
+        "Replay__Source": SAMPLE.0,
     });
     for setting in [
         &config::KAFKA_BROKERS,

@@ -6,29 +6,62 @@
 //! [`StoreError::Conflict`] when that is not the newest one any more: this is the fence between two
 //! instances that believe they own the same partition.
 
+pub mod azure;
+mod blob;
 #[doc(hidden)]
 pub mod conformance;
 mod file;
 mod ledger;
 mod memory;
 mod names;
+mod table;
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::config::{self, InvalidSetting, Settings};
 use crate::window::ShardId;
 
+use azure::Account;
+pub use blob::BlobStore;
 pub use file::FileStore;
-pub use ledger::{Ledger, OpenShard, read};
+pub use ledger::{Ledger, OpenShard, decode, read};
 pub use memory::MemoryStore;
+pub use table::TableStore;
 
-/// The store that the settings name. Nothing is connected yet.
-pub fn from_settings(
-    _settings: &crate::config::Settings,
-) -> Result<std::sync::Arc<dyn WindowStore>, crate::config::InvalidSetting> {
-    Ok(std::sync::Arc::new(MemoryStore::default()))
+/// The store that the settings ask for. Nothing is connected yet.
+pub fn from_settings(settings: &Settings) -> Result<Arc<dyn WindowStore>, InvalidSetting> {
+    let account = Account::from_settings(settings)?;
+    let by_default = if account.is_some() { "blob" } else { "file" };
+    let kind = settings.get(&config::STORE_KIND).unwrap_or(by_default);
+    let wrong = |reason: &str| InvalidSetting::new(&config::STORE_KIND, kind, reason);
+    let account = || account.ok_or_else(|| wrong("it needs AzureWebJobsStorage; set it as well"));
+    let unusable = |reason: String| InvalidSetting::new(&config::STORAGE, "", reason);
+    match kind.to_ascii_lowercase().as_str() {
+        "memory" => Ok(Arc::new(MemoryStore::new())),
+        "file" => {
+            // Set by App Service and Azure Functions, whose disks do not last.
+            if settings.raw("WEBSITE_INSTANCE_ID").is_some() {
+                return Err(wrong("disks do not last inside Azure; use blob or table"));
+            }
+            let path: String = settings.required(&config::STORE_PATH)?;
+            Ok(Arc::new(FileStore::new(path)))
+        }
+        "blob" => {
+            let name: String = settings.required(&config::STORE_CONTAINER)?;
+            let container = account()?.container(&name).map_err(unusable)?;
+            Ok(Arc::new(BlobStore::new(container)))
+        }
+        "table" => {
+            let name: String = settings.required(&config::STORE_TABLE)?;
+            let tables = account()?.tables().map_err(unusable)?;
+            Ok(Arc::new(TableStore::new(tables, &name)))
+        }
+        _ => Err(wrong("expected blob, table, file or memory")),
+    }
 }
 
 /// What holds windows, and small documents beside them.
@@ -39,6 +72,14 @@ pub fn from_settings(
 pub trait WindowStore: fmt::Debug + Send + Sync {
     /// Where it is, for people: no secret in it.
     fn place(&self) -> String;
+
+    /// What kind of store it is, as `Store__Kind` calls it.
+    fn kind(&self) -> &'static str;
+
+    /// Bytes that one entry may have; a longer one has to go into a snapshot.
+    fn most_entry_bytes(&self) -> usize {
+        usize::MAX
+    }
 
     /// Snapshot and log of a shard, with their version; `None` for a shard never written.
     async fn load(&self, id: &ShardId) -> Result<Option<Loaded>, StoreError>;

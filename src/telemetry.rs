@@ -48,6 +48,8 @@ metrics! {
     INVOCATIONS: IntCounterVec = register_int_counter_vec!("lapwing_invocations_total", "Invocations by function and outcome: ok, failed, panicked", &["function", "outcome"]);
     /// Rows that `replay` sent and the broker acknowledged.
     ROWS_SENT: IntCounter = register_int_counter!("lapwing_rows_sent_total", "Rows that replay sent and the broker acknowledged");
+    /// Writes of a batch's events to one place, by stream and outcome, in seconds.
+    RECORD_SECONDS: HistogramVec = register_histogram_vec!("lapwing_record_seconds", "Seconds of writing a batch's events to one place, by stream and outcome: ok, failed", &["stream", "outcome"], vec![0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0]);
     /// Store requests by store, operation and outcome, in seconds.
     STORE_SECONDS: HistogramVec = register_histogram_vec!("lapwing_store_seconds", "Seconds of store requests by store, operation and outcome", &["store", "operation", "outcome"], vec![0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0]);
 }

@@ -11,6 +11,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("row", &["message", "series"]),
     ("detector", &["series"]),
     ("request", &["detector", "series"]),
+    ("contract", &["detector", "series"]),
     ("config", &[]),
     ("telemetry", &[]),
     ("window", &["config", "detector", "series"]),
@@ -22,7 +23,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ),
     (
         "remote",
-        &["config", "detector", "request", "series", "telemetry"],
+        &["config", "contract", "detector", "series", "telemetry"],
     ),
     (
         "judge",
@@ -46,7 +47,14 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("report", &["series"]),
     (
         "api",
-        &["config", "detector", "request", "series", "telemetry"],
+        &[
+            "config",
+            "contract",
+            "detector",
+            "request",
+            "series",
+            "telemetry",
+        ],
     ),
     ("invocation", &["message", "series"]),
     ("functions", &["invocation", "judge", "replay"]),

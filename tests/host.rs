@@ -6,6 +6,8 @@
 
 #![cfg(unix)]
 
+#[path = "host/cli.rs"]
+mod cli;
 #[path = "host/fake.rs"]
 mod fake;
 #[path = "host/http.rs"]

@@ -67,25 +67,27 @@ fn streams(folder: &Path) -> [Vec<Value>; 3] {
 async fn undisturbed() -> [Vec<Value>; 3] {
     let folder = tempfile::tempdir().unwrap();
     let handler = start(folder.path(), None).await;
-    ok(&handler, 0..40).await;
-    ok(&handler, 40..80).await;
+    ok(&handler, 0..80).await;
     ok(&handler, 80..120).await;
     streams(folder.path())
 }
 
-async fn killed_at(point: &str, wanted: &[Vec<Value>; 3]) {
+/// Kills at `point` while the batch after `absorbed` messages is worked on.
+async fn killed_at(point: &str, absorbed: i64, wanted: &[Vec<Value>; 3]) {
     let folder = tempfile::tempdir().unwrap();
-    {
+    if absorbed > 0 {
         let handler = start(folder.path(), None).await;
-        ok(&handler, 0..40).await;
+        ok(&handler, 0..absorbed).await;
     }
     let mut handler = start(folder.path(), Some(point)).await;
-    let answer = handler.invoke("detect", &batch(40..60)).await;
+    let answer = handler
+        .invoke("detect", &batch(absorbed..absorbed + 20))
+        .await;
     assert!(answer.is_err(), "{point} was not passed: {answer:?}");
     assert_eq!(handler.ended().await.signal(), Some(9), "{point}");
 
     let handler = start(folder.path(), None).await;
-    ok(&handler, 40..80).await;
+    ok(&handler, absorbed..80).await;
     ok(&handler, 80..120).await;
     let found = streams(folder.path());
     assert_eq!(&found, wanted, "after a kill at {point}");
@@ -99,8 +101,21 @@ async fn a_kill_at_any_point_loses_nothing_and_repeats_nothing() {
         "judge::before-record",
         "record::file::before-write",
         "judge::between-record-and-save",
+        "store::file::append::before-write",
+        "store::file::append::after-write",
+        "store::file::append::after-sync",
         "judge::before-answer",
     ] {
-        killed_at(point, &wanted).await;
+        killed_at(point, 40, &wanted).await;
+    }
+    // The first save of a partition writes a snapshot.
+    for point in [
+        "store::file::replace::before-snapshot",
+        "store::file::replace::after-snapshot",
+        "store::file::replace::before-rename",
+        "store::file::replace::after-rename",
+        "store::file::replace::after-cleaning",
+    ] {
+        killed_at(point, 0, &wanted).await;
     }
 }

@@ -8,8 +8,12 @@ use lapwing::record::file::FileSink;
 use lapwing::record::{Data, DeadLetterData, Event, Place, RecordId, Stream};
 use lapwing::series::Timestamp;
 
+#[path = "records/azurite.rs"]
+mod azurite;
 #[path = "records/blob.rs"]
 mod blob;
+#[path = "records/deadletters.rs"]
+mod deadletters;
 #[path = "records/kafka.rs"]
 mod kafka;
 #[path = "records/once.rs"]
@@ -24,6 +28,7 @@ struct Shape<'a> {
     offset: i64,
     series: Option<&'a str>,
     value: &'a str,
+    reason: &'static str,
     broker_time_ms: i64,
 }
 
@@ -35,6 +40,7 @@ impl Default for Shape<'_> {
             offset: 0,
             series: Some("host/cpu #1"),
             value: "{}",
+            reason: "late",
             broker_time_ms: 1_787_312_281_123, // 2026-08-21T11:38:01.123Z
         }
     }
@@ -51,7 +57,7 @@ impl Shape<'_> {
             offset: self.offset,
         };
         let data = DeadLetterData {
-            reason: "late",
+            reason: self.reason,
             detail: "it is older than the newest point".to_owned(),
             series: series.clone(),
             place: Place {

@@ -65,6 +65,7 @@ fn a_fresh_stage_is_ready() {
         "detect/function.json",
         "replay/function.json",
         "lapwing",
+        "data/sample_network_data.csv",
         ".funcignore",
     ] {
         assert!(folder.path().join(file).is_file(), "{file}");
@@ -293,4 +294,76 @@ fn the_wrong_worker_runtime_is_named() {
         });
     });
     assert_names(&text, &["FUNCTIONS_WORKER_RUNTIME", "custom"]);
+}
+
+#[test]
+fn a_missing_source_of_the_replay_is_named() {
+    let text = problem(|folder| std::fs::remove_dir_all(folder.join("data")).unwrap());
+    assert_names(&text, &["Replay__Source", "data/sample_network_data.csv"]);
+}
+
+/// The folder is all that it needs: moved away, started by its own binary from elsewhere, with nothing
+/// in the environment that could lead back.
+#[tokio::test]
+async fn a_moved_folder_runs_by_itself() {
+    const ROWS: usize = 100;
+    let (elsewhere, staged) = (tempfile::tempdir().unwrap(), staged());
+    let app = elsewhere.path().join("moved");
+    std::fs::rename(staged.path(), &app).unwrap();
+    let cluster = rdkafka::mocking::MockCluster::new(1).unwrap();
+    cluster.create_topic("moved", 2, 1).unwrap();
+    produce(&cluster.bootstrap_servers(), "moved", ROWS).await;
+    let (binary, port) = (app.join("lapwing"), "0");
+    let mut host = tokio::process::Command::new(binary);
+    host.args([
+        "host",
+        "--port",
+        port,
+        "--strict",
+        "--until-caught-up",
+        "--app",
+    ])
+    .arg(&app)
+    .current_dir(elsewhere.path())
+    .env_clear()
+    .env("KafkaBrokers", cluster.bootstrap_servers())
+    .env("KafkaTopic", "moved")
+    .env("AzureWebJobsStorage", "")
+    .env("Store__Kind", "file")
+    .env("Store__Path", elsewhere.path().join("state"))
+    .env("AzureWebJobs.replay.Disabled", "true")
+    .kill_on_drop(true);
+    let output = tokio::time::timeout(std::time::Duration::from_secs(120), host.output());
+    let output = output.await.expect("the host did not catch up").unwrap();
+    let (text, errors) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "{text}{errors}");
+    let done = text
+        .lines()
+        .filter_map(|line| line.split_once("detect done: "));
+    let messages = done.map(|(_, rest)| rest.split(' ').next().unwrap().parse::<usize>().unwrap());
+    assert_eq!(messages.sum::<usize>(), ROWS, "{text}");
+}
+
+async fn produce(brokers: &str, topic: &str, rows: usize) {
+    use rdkafka::producer::{FutureProducer, FutureRecord};
+    let producer: FutureProducer = rdkafka::ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .create()
+        .unwrap();
+    for row in 0..rows {
+        let minutes = row * 5;
+        let time = format!("2026-01-01 {:02}:{:02}:00", minutes / 60, minutes % 60);
+        let value = json!({"timestamp": time, "value": 50.0}).to_string();
+        let record = FutureRecord::to(topic)
+            .partition((row % 2) as i32)
+            .key("cpu")
+            .payload(&value);
+        producer
+            .send(record, std::time::Duration::from_secs(20))
+            .await
+            .unwrap();
+    }
 }

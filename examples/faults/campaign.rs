@@ -2,33 +2,37 @@
 //! every trouble that it began.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::plan::{Fault, Plan};
 use crate::platform::{Frozen, Platform};
 use crate::proxy::{Proxy, Weather};
-use crate::watch;
+use crate::services::Service;
+use crate::watch::{self, Deed};
 
 /// How often the platform looks.
 pub(crate) const TICK: Duration = Duration::from_millis(25);
-/// How long an order to die at a step may stay unobeyed before the handler dies where it stands.
+/// How long an order may stay unobeyed before it is carried out wherever the handler stands.
 const ORDER_PATIENCE: Duration = Duration::from_secs(6);
-/// How long a freeze waits for a batch to freeze in.
-const FREEZE_PATIENCE: Duration = Duration::from_secs(4);
 
 /// A plan that is being carried out.
 #[derive(Debug)]
 pub(crate) struct Campaign<'a> {
     platform: &'a mut Platform,
     proxies: &'a [Proxy],
+    broker: Arc<Service>,
     folder: PathBuf,
     started: Instant,
     plan: std::iter::Peekable<std::vec::IntoIter<(Duration, Fault)>>,
     orders: Vec<Option<Order>>,
-    freezing: Vec<Freezing>,
-    frozen: Vec<(Instant, Frozen)>,
+    frozen: Vec<Option<(Instant, Frozen)>>,
     outages: Vec<RunningOutage>,
+    broker_starts: Vec<JoinHandle<std::io::Result<()>>>,
+    /// Times that the broker was killed.
+    pub(crate) broker_kills: usize,
     /// What was done to the store.
     pub(crate) outages_done: Outages,
 }
@@ -42,18 +46,19 @@ pub(crate) struct Outages {
     pub(crate) met: usize,
 }
 
-/// A handler was told to die at a step.
-#[derive(Debug)]
+/// A handler was told to do something at a step.
+#[derive(Clone, Copy, Debug)]
 struct Order {
     since: Instant,
+    wish: Wish,
 }
 
-/// A host is to be frozen as soon as it has a batch in progress.
-#[derive(Debug)]
-struct Freezing {
-    host: usize,
-    since: Instant,
-    length: Duration,
+/// What is to become of a handler.
+#[derive(Clone, Copy, Debug)]
+enum Wish {
+    Kill,
+    /// The host as well, for so long.
+    Freeze(Duration),
 }
 
 #[derive(Debug)]
@@ -69,18 +74,21 @@ impl<'a> Campaign<'a> {
         plan: Plan,
         platform: &'a mut Platform,
         proxies: &'a [Proxy],
+        broker: Arc<Service>,
         folder: PathBuf,
     ) -> Self {
         Self {
             orders: proxies.iter().map(|_| None).collect(),
+            frozen: proxies.iter().map(|_| None).collect(),
             platform,
             proxies,
+            broker,
             folder,
             started: Instant::now(),
             plan: plan.into_iter().peekable(),
-            freezing: Vec::new(),
-            frozen: Vec::new(),
             outages: Vec::new(),
+            broker_starts: Vec::new(),
+            broker_kills: 0,
             outages_done: Outages::default(),
         }
     }
@@ -92,24 +100,30 @@ impl<'a> Campaign<'a> {
             self.begin(fault)?;
         }
         self.look_after_orders();
-        self.look_after_freezes();
+        self.wake();
         self.end_outages(false);
         Ok(())
     }
 
     /// Ends every trouble, and makes the weather calm.
-    pub(crate) fn end(&mut self) {
-        self.freezing.clear();
-        self.frozen.clear();
+    pub(crate) fn end(&mut self) -> std::io::Result<()> {
         self.end_outages(true);
         for host in 0..self.orders.len() {
-            if self.orders[host].take().is_some() && !watch::cancel_kill(&self.folder, host) {
-                self.platform.note_kill_at_step();
+            if let Some(order) = self.orders[host].take()
+                && !watch::cancel(&self.folder, host)
+            {
+                self.obeyed(host, order.wish);
             }
         }
+        self.frozen.fill_with(|| None);
         for proxy in self.proxies {
             proxy.set_weather(Weather::CALM);
         }
+        for start in self.broker_starts.drain(..) {
+            let panicked = |_| std::io::Error::other("starting the broker panicked");
+            start.join().map_err(panicked).flatten()?;
+        }
+        Ok(())
     }
 
     /// The platform, for whoever looks on.
@@ -121,24 +135,21 @@ impl<'a> Campaign<'a> {
         let now = Instant::now();
         match fault {
             Fault::KillHandler { host } => {
+                let host = self.awake(host);
                 self.platform.kill_handler(host);
             }
             Fault::KillHandlerAt { host, step } => {
-                if self.orders[host].is_none() {
-                    watch::order_kill(&self.folder, host, step)?;
-                    self.orders[host] = Some(Order { since: now });
-                } else {
-                    self.platform.kill_handler(host);
-                }
+                let host = self.awake(host);
+                self.order(host, Wish::Kill, step)?;
             }
             Fault::KillHost { host, orphaned } => {
+                let host = self.awake(host);
                 self.platform.kill_host(host, orphaned);
             }
-            Fault::Freeze { host, length } => self.freezing.push(Freezing {
-                host,
-                since: now,
-                length,
-            }),
+            Fault::Freeze { host, length } => {
+                let host = self.awake(host);
+                self.order(host, Wish::Freeze(length), watch::BEFORE_SAVE)?;
+            }
             Fault::Outage { host, kind, length } => {
                 let hosts: Vec<usize> = match host {
                     Some(host) => vec![host],
@@ -154,6 +165,18 @@ impl<'a> Campaign<'a> {
                     met_before,
                 });
             }
+            Fault::KillBroker { down } => {
+                // One at a time: a broker that still starts cannot be killed by its id.
+                if self.broker_starts.iter().all(JoinHandle::is_finished) {
+                    self.broker.kill()?;
+                    self.broker_kills += 1;
+                    let broker = Arc::clone(&self.broker);
+                    self.broker_starts.push(std::thread::spawn(move || {
+                        std::thread::sleep(down);
+                        broker.start_again()
+                    }));
+                }
+            }
             Fault::Weather(weather) => {
                 for proxy in self.proxies {
                     proxy.set_weather(weather);
@@ -163,38 +186,76 @@ impl<'a> Campaign<'a> {
         Ok(())
     }
 
+    /// Gives an order; one that the host still has is carried out first, wherever its handler stands.
+    fn order(&mut self, host: usize, wish: Wish, step: &str) -> std::io::Result<()> {
+        self.press(host);
+        let deed = match wish {
+            Wish::Kill => Deed::Die,
+            Wish::Freeze(_) => Deed::Stop,
+        };
+        watch::order(&self.folder, host, deed, step)?;
+        self.orders[host] = Some(Order {
+            since: Instant::now(),
+            wish,
+        });
+        Ok(())
+    }
+
     fn look_after_orders(&mut self) {
         for host in 0..self.orders.len() {
-            let Some(order) = &self.orders[host] else {
+            let Some(order) = self.orders[host] else {
                 continue;
             };
-            let is_late = order.since.elapsed() > ORDER_PATIENCE;
-            if !watch::is_ordered(&self.folder, host) {
-                self.platform.note_kill_at_step();
-                self.orders[host] = None;
-            } else if is_late {
-                self.orders[host] = None;
-                if watch::cancel_kill(&self.folder, host) {
-                    self.platform.kill_handler(host);
-                } else {
-                    self.platform.note_kill_at_step();
-                }
+            let is_obeyed = !watch::is_ordered(&self.folder, host);
+            if is_obeyed || order.since.elapsed() > ORDER_PATIENCE {
+                self.press(host);
             }
         }
     }
 
-    fn look_after_freezes(&mut self) {
+    /// Ends an order of the host: it was obeyed, or is carried out now.
+    fn press(&mut self, host: usize) {
+        let Some(order) = self.orders[host].take() else {
+            return;
+        };
+        if !watch::cancel(&self.folder, host) {
+            self.obeyed(host, order.wish);
+            return;
+        }
+        match order.wish {
+            Wish::Kill => drop(self.platform.kill_handler(host)),
+            Wish::Freeze(length) => self.freeze(host, length),
+        }
+    }
+
+    fn obeyed(&mut self, host: usize, wish: Wish) {
+        match wish {
+            Wish::Kill => self.platform.note_kill_at_step(),
+            Wish::Freeze(length) => self.freeze(host, length),
+        }
+    }
+
+    fn freeze(&mut self, host: usize, length: Duration) {
+        if let Some(frozen) = self.platform.freeze(host) {
+            self.frozen[host] = Some((Instant::now() + length, frozen));
+        }
+    }
+
+    fn wake(&mut self) {
         let now = Instant::now();
-        self.frozen.retain(|(until, _)| now < *until);
-        let (platform, frozen) = (&mut *self.platform, &mut self.frozen);
-        self.freezing.retain(|freezing| {
-            if !platform.is_busy(freezing.host) && freezing.since.elapsed() < FREEZE_PATIENCE {
-                return true;
-            }
-            let stopped = platform.freeze(freezing.host);
-            frozen.extend(stopped.map(|stopped| (now + freezing.length, stopped)));
-            false
-        });
+        for frozen in &mut self.frozen {
+            frozen.take_if(|(until, _)| now >= *until);
+        }
+    }
+
+    /// `host`, or another when that one is frozen: who is frozen is to wake up as it was.
+    fn awake(&self, host: usize) -> usize {
+        let is_awake = |host: &usize| self.frozen[*host].is_none();
+        let all = 0..self.frozen.len();
+        Some(host)
+            .filter(is_awake)
+            .or_else(|| all.into_iter().find(is_awake))
+            .unwrap_or(host)
     }
 
     fn end_outages(&mut self, all: bool) {

@@ -79,12 +79,13 @@ pub(crate) fn compare(
             None => {
                 comparison.tally.differing += 1;
                 note(&mut comparison.findings, comparison.tally.differing, || {
-                    format!("{what} {name} should not be there: {content}")
+                    format!("{what} {name} should not be there: {}", shown(&content))
                 });
             }
             Some(wanted) if *wanted != content => {
                 comparison.tally.differing += 1;
                 note(&mut comparison.findings, comparison.tally.differing, || {
+                    let (content, wanted) = (shown(&content), shown(wanted));
                     format!("{what} {name} is {content}, expected {wanted}")
                 });
             }
@@ -98,6 +99,12 @@ pub(crate) fn compare(
         });
     }
     comparison
+}
+
+/// The beginning of a content: a window has thousands of digits.
+fn shown(content: &str) -> &str {
+    let end = content.char_indices().nth(400);
+    end.map_or(content, |(end, _)| &content[..end])
 }
 
 fn note(findings: &mut Vec<String>, count: usize, line: impl FnOnce() -> String) {

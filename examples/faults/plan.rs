@@ -20,8 +20,8 @@ pub(crate) enum Fault {
     KillHandlerAt { host: usize, step: &'static str },
     /// SIGKILL to a host; its handler is left behind, works on for `orphaned`, and is killed too.
     KillHost { host: usize, orphaned: Duration },
-    /// A host and its handler stop (SIGSTOP) for longer than the group's session, and wake up as
-    /// somebody who still believes to own the partitions.
+    /// A host and its handler stop (SIGSTOP) between record and save for longer than the group's
+    /// session, and wake up as somebody who still believes to own the partitions.
     Freeze { host: usize, length: Duration },
     /// The store is out for one host, or for all of them.
     Outage {
@@ -29,6 +29,8 @@ pub(crate) enum Fault {
         kind: Outage,
         length: Duration,
     },
+    /// SIGKILL to the broker, which is started again after `down`.
+    KillBroker { down: Duration },
     /// Ambient trouble of every host's store connection from now on.
     Weather(Weather),
 }
@@ -63,7 +65,7 @@ pub(crate) fn make(seed: u64, length: Duration, session: Duration, steps: &[&'st
     every(&mut random, length, 55.0, |random, at, _| {
         let fault = Fault::Freeze {
             host: random.random_range(0..HOSTS),
-            length: session + millis(random, 2_000..5_000),
+            length: session + millis(random, 4_000..8_000),
         };
         plan.push((at, fault));
     });
@@ -79,6 +81,10 @@ pub(crate) fn make(seed: u64, length: Duration, session: Duration, steps: &[&'st
             length: millis(random, 500..6_000),
         };
         plan.push((at, fault));
+    });
+    every(&mut random, length, 140.0, |random, at, _| {
+        let down = millis(random, 500..4_000);
+        plan.push((at, Fault::KillBroker { down }));
     });
     every(&mut random, length, 15.0, |random, at, _| {
         let weathers = [Weather::CALM, Weather::GUSTY, Weather::STORM];
@@ -134,6 +140,7 @@ mod tests {
             assert!(count(&plan, |f| matches!(f, Fault::KillHost { .. })) >= 12);
             assert!(count(&plan, |f| matches!(f, Fault::Outage { .. })) >= 25);
             assert!(count(&plan, |f| matches!(f, Fault::Freeze { .. })) >= 7);
+            assert!(count(&plan, |f| matches!(f, Fault::KillBroker { .. })) >= 2);
             assert!(plan.is_sorted_by_key(|(at, _)| *at));
         }
     }

@@ -171,12 +171,6 @@ impl Platform {
         true
     }
 
-    /// Whether the handler of `host` says that a batch is in progress.
-    pub(crate) fn is_busy(&self, host: usize) -> bool {
-        self.handler(host)
-            .is_some_and(|handler| self.was_busy(host, handler))
-    }
-
     /// Stops `host` and its handler where they stand. What is given back wakes them.
     pub(crate) fn freeze(&mut self, host: usize) -> Option<Frozen> {
         let pids: Vec<Pid> = [self.handler(host)?, self.hosts[host].pid()?]

@@ -77,8 +77,9 @@ pub(crate) async fn windows(
         let reading = read(store, &id, points)
             .await?
             .ok_or_else(|| format!("{id} is listed and not there"))?;
+        // Expected by nobody, so that it counts.
         if let Some(damage) = reading.damage {
-            return Err(format!("the log of {id} is damaged: {damage:?}").into());
+            windows.insert(format!("{id} damage"), format!("{damage:?}"));
         }
         windows.insert(
             format!("{id} fence"),

@@ -6,6 +6,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// A service that a script started; it is stopped when this goes.
 #[derive(Debug)]
 pub(crate) struct Service {
@@ -25,9 +27,23 @@ impl Service {
             folder,
             address,
         };
-        let port = address.port().to_string();
-        service.run("start", &[&port])?;
+        service.start_again()?;
         Ok(service)
+    }
+
+    /// Starts it on what is in its folder, after [`kill`](Self::kill).
+    pub(crate) fn start_again(&self) -> io::Result<()> {
+        let port = self.address.port().to_string();
+        self.run("start", Some(&port))
+    }
+
+    /// Kills its process, by the id that the script left in its folder.
+    pub(crate) fn kill(&self) -> io::Result<()> {
+        let pid = std::fs::read_to_string(self.folder.join("pid"))?;
+        let pid = pid.trim().parse().map_err(io::Error::other)?;
+        let pid = Pid::from_raw(pid).ok_or_else(|| io::Error::other("no process id"))?;
+        kill_process(pid, Signal::KILL)?;
+        Ok(())
     }
 
     /// Where it listens.
@@ -35,11 +51,11 @@ impl Service {
         self.address
     }
 
-    fn run(&self, verb: &str, arguments: &[&str]) -> io::Result<()> {
+    fn run(&self, verb: &str, port: Option<&str>) -> io::Result<()> {
         let output = Command::new(&self.script)
             .arg(verb)
             .arg(&self.folder)
-            .args(arguments)
+            .args(port)
             .output()
             .map_err(|error| io::Error::other(format!("{}: {error}", self.script.display())))?;
         if output.status.success() {
@@ -57,12 +73,28 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        if let Err(error) = self.run("stop", &[]) {
+        if let Err(error) = self.run("stop", None) {
             eprintln!("{error}");
         }
     }
 }
 
+/// A free port whose next two are free as well: Kafka's controller has one of its own, and so have
+/// Azurite's queues and tables.
 fn free_address() -> io::Result<SocketAddr> {
-    TcpListener::bind(("127.0.0.1", 0))?.local_addr()
+    let mut taken = None;
+    for _ in 0..100 {
+        let listener = TcpListener::bind(("127.0.0.1", 0))?;
+        let address = listener.local_addr()?;
+        let next = |by| {
+            let port = address.port().checked_add(by);
+            let port = port.ok_or_else(|| io::Error::other("past the last port"))?;
+            TcpListener::bind(("127.0.0.1", port))
+        };
+        match next(1).and_then(|_| next(2)) {
+            Ok(_) => return Ok(address),
+            Err(error) => taken = Some(error),
+        }
+    }
+    Err(taken.unwrap_or_else(|| io::Error::other("no three free ports side by side")))
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{Offset, TopicPartitionList};
@@ -104,6 +104,32 @@ impl Topic {
             };
             Ok(lag + end - done)
         })
+    }
+
+    /// Sets the group back to the beginning of every partition, as soon as it has no members any more.
+    pub(crate) fn reset(&self) -> Result<(), Failure> {
+        let consumer: BaseConsumer = self.client().set("group.id", &self.group).create()?;
+        let deadline = Instant::now() + 6 * DEADLINE;
+        loop {
+            let list = consumer.fetch_group_list(Some(&self.group), DEADLINE)?;
+            let group = list
+                .groups()
+                .iter()
+                .find(|found| found.name() == self.group);
+            if group.is_none_or(|group| group.members().is_empty()) {
+                break;
+            }
+            if Instant::now() > deadline {
+                return Err("the group still has members; its offsets cannot be set".into());
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        let mut beginning = TopicPartitionList::new();
+        for partition in 0..self.partitions {
+            beginning.add_partition_offset(&self.name, partition, Offset::Offset(0))?;
+        }
+        consumer.commit(&beginning, CommitMode::Sync)?;
+        Ok(())
     }
 
     fn client(&self) -> ClientConfig {

@@ -1,6 +1,6 @@
 //! The inside of a handler under the harness: says in a file whether a batch is in progress and what was
-//! counted (a killed process can tell nothing afterwards), and ends itself with SIGKILL at the step that
-//! the harness asked for.
+//! counted (a killed process can tell nothing afterwards), and kills or stops itself at the step that the
+//! harness asked for.
 //!
 //! The kill points are those of the product ([`STEPS`]), which exist in test builds only.
 
@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lapwing::telemetry;
+use rustix::process::{Signal, kill_process};
 
 /// Folder of the files; set for the hosts, and inherited by their handlers.
 pub(crate) const FOLDER: &str = "LAPWING_FAULTS_FOLDER";
@@ -20,11 +21,10 @@ pub(crate) const HOST: &str = "LAPWING_FAULTS_HOST";
 pub(crate) const NO_FENCE: &str = "LAPWING_FAULTS_NO_FENCE";
 
 /// The steps of a batch at which a handler can be killed, in the order in which a batch passes them.
-pub(crate) const STEPS: &[&str] = &[
-    "judge::before-record",
-    "judge::between-record-and-save",
-    "judge::before-answer",
-];
+pub(crate) const STEPS: &[&str] = &["judge::before-record", BEFORE_SAVE, "judge::before-answer"];
+
+/// Between record and save: who stands still here for long wakes up as the later of two writers.
+pub(crate) const BEFORE_SAVE: &str = "judge::between-record-and-save";
 
 /// What a handler counted up to its end, and whether a batch was in progress then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,11 +48,15 @@ pub(crate) fn install() -> io::Result<()> {
         let order = order_path(&folder, &host);
         let passed = move || {
             // Removing the order first: of a handler and an orphan of the same host one alone obeys.
-            let is_meant = fs::read_to_string(&order).is_ok_and(|wanted| wanted == *step);
-            if is_meant && fs::remove_file(&order).is_ok() {
-                let me = rustix::process::getpid();
-                // It cannot be refused to oneself, and nothing runs after it.
-                let _ = rustix::process::kill_process(me, rustix::process::Signal::KILL);
+            let what = fs::read_to_string(&order).unwrap_or_default();
+            let signal = match what.split_once(' ') {
+                Some(("kill", wanted)) if wanted == *step => Signal::KILL,
+                Some(("stop", wanted)) if wanted == *step => Signal::STOP,
+                _ => return,
+            };
+            if fs::remove_file(&order).is_ok() {
+                // It cannot be refused to oneself.
+                let _ = kill_process(rustix::process::getpid(), signal);
             }
         };
         fail::cfg_callback(*step, passed).map_err(io::Error::other)?;
@@ -65,16 +69,29 @@ pub(crate) fn install() -> io::Result<()> {
     Ok(())
 }
 
-/// Orders the handler of `host` to die at `step`.
-pub(crate) fn order_kill(folder: &Path, host: usize, step: &str) -> io::Result<()> {
+/// What a handler can be ordered to do when it next passes a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deed {
+    /// End by SIGKILL.
+    Die,
+    /// Stand still by SIGSTOP.
+    Stop,
+}
+
+/// Gives the handler of `host` an order.
+pub(crate) fn order(folder: &Path, host: usize, deed: Deed, step: &str) -> io::Result<()> {
     // Complete at once, so that no handler reads half an order.
     let draft = folder.join(format!("draft-{host}"));
-    fs::write(&draft, step)?;
+    let word = match deed {
+        Deed::Die => "kill",
+        Deed::Stop => "stop",
+    };
+    fs::write(&draft, format!("{word} {step}"))?;
     fs::rename(draft, order_path(folder, &host.to_string()))
 }
 
 /// Takes an order back; says whether it had not been obeyed yet.
-pub(crate) fn cancel_kill(folder: &Path, host: usize) -> bool {
+pub(crate) fn cancel(folder: &Path, host: usize) -> bool {
     fs::remove_file(order_path(folder, &host.to_string())).is_ok()
 }
 
@@ -148,7 +165,7 @@ fn seen_path(folder: &Path, host: &str, pid: u32) -> PathBuf {
 }
 
 fn order_path(folder: &Path, host: &str) -> PathBuf {
-    folder.join(format!("kill-{host}"))
+    folder.join(format!("order-{host}"))
 }
 
 fn variable(name: &str) -> io::Result<String> {
@@ -179,9 +196,9 @@ mod tests {
     #[test]
     fn an_order_can_be_taken_back_until_it_is_obeyed() {
         let folder = tempfile::tempdir().unwrap();
-        order_kill(folder.path(), 1, STEPS[0]).unwrap();
-        assert!(!cancel_kill(folder.path(), 0));
-        assert!(cancel_kill(folder.path(), 1));
-        assert!(!cancel_kill(folder.path(), 1));
+        order(folder.path(), 1, Deed::Die, STEPS[0]).unwrap();
+        assert!(!cancel(folder.path(), 0));
+        assert!(cancel(folder.path(), 1));
+        assert!(!cancel(folder.path(), 1));
     }
 }

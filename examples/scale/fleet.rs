@@ -46,6 +46,16 @@ impl Fleet {
         format!("region-{:02}/host-{series:07}/bytes-in", series % 31)
     }
 
+    /// The series of a name.
+    pub(crate) fn series_named(name: &str) -> Option<usize> {
+        name.split_once("/host-")?.1.split_once('/')?.0.parse().ok()
+    }
+
+    /// The slot of a timestamp.
+    pub(crate) fn slot_at(timestamp: Timestamp) -> i64 {
+        (timestamp.micros() / 1_000_000 - START_S) / STEP_S
+    }
+
     /// Partition of a series.
     pub(crate) fn partition(&self, series: usize) -> usize {
         series % self.partitions
@@ -175,6 +185,8 @@ mod tests {
             let row = Row::parse(message).unwrap();
             assert_eq!(*row.series, fleet.name(series));
             assert_eq!(row.point, fleet.point(series, slot));
+            assert_eq!(Fleet::series_named(&row.series), Some(series));
+            assert_eq!(Fleet::slot_at(row.point.timestamp), slot);
         }
         let places: Vec<_> = messages.iter().map(|m| (m.partition, m.offset)).collect();
         assert_eq!(places, [(0, 7), (0, 8), (1, 0)]);

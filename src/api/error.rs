@@ -4,25 +4,9 @@
 //! trying again helps.
 
 use axum::http::StatusCode;
-use serde::{Deserialize, Serialize};
 
+use crate::contract::{FlatError, NestedError};
 use crate::detector::DetectError;
-
-/// Body of an error in a request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct FlatError {
-    /// What programs match on.
-    pub code: String,
-    /// What people read.
-    pub message: String,
-}
-
-/// Body of an error about route, key, rate or availability.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct NestedError {
-    /// Its code is the status, as text.
-    pub error: FlatError,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shape {
@@ -102,11 +86,7 @@ impl ApiError {
         let text = format!("The request body is larger than {limit} bytes.");
         Self {
             close: true,
-            ..Self::flat(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "RequestEntityTooLarge",
-                text,
-            )
+            ..Self::flat(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", text)
         }
     }
 
@@ -147,6 +127,14 @@ impl ApiError {
         }
     }
 
+    pub(crate) fn unconfigured() -> Self {
+        let text = "This server has no key. Set Api__Key1, or Api__AllowAnonymous=true to serve without keys.";
+        Self {
+            retry_after: Some(30),
+            ..Self::nested(StatusCode::SERVICE_UNAVAILABLE, text)
+        }
+    }
+
     /// The code that goes into `x-ms-error-code` too.
     pub(crate) fn flat_code(&self) -> Option<&str> {
         (self.shape == Shape::Flat).then_some(&self.error.code)
@@ -169,10 +157,6 @@ impl ApiError {
 
 impl From<DetectError> for ApiError {
     fn from(error: DetectError) -> Self {
-        Self::flat(
-            StatusCode::BAD_REQUEST,
-            error.code.as_str(),
-            error.message,
-        )
+        Self::flat(StatusCode::BAD_REQUEST, error.code.as_str(), error.message)
     }
 }

@@ -6,9 +6,6 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
-/// The header that carries a key.
-pub const KEY_HEADER: &str = "ocp-apim-subscription-key";
-
 /// The keys that open the API; never shown.
 pub struct Keys(Vec<[u8; 32]>);
 
@@ -130,8 +127,14 @@ mod tests {
         assert_eq!(limit.take(1, start), Ok(()), "callers do not share");
         assert_eq!(limit.take(0, start + Duration::from_millis(500)), Ok(()));
         let later = start + Duration::from_secs(3600);
-        assert_eq!((limit.take(0, later), limit.take(0, later)), (Ok(()), Ok(())));
-        assert!(limit.take(0, later).is_err(), "a pause saves up no more than a second");
+        assert_eq!(
+            (limit.take(0, later), limit.take(0, later)),
+            (Ok(()), Ok(()))
+        );
+        assert!(
+            limit.take(0, later).is_err(),
+            "a pause saves up no more than a second"
+        );
         let slow = RateLimit::new(0.5, 1, start);
         assert_eq!(slow.take(0, start), Ok(()));
         assert_eq!(slow.take(0, start), Err(Duration::from_secs(2)));

@@ -3,90 +3,7 @@
 //! Matching is as forgiving as the service's gateway was: any case, repeated slashes (SDKs append their
 //! path to an endpoint that ends in one), a slash at the end.
 
-use crate::detector::Boundary;
-
-/// A version of the API; it decides margins and severity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the names are the service's")]
-pub enum Version {
-    V1_0,
-    V1_1Preview,
-    V1_1Preview1,
-    V1_1,
-}
-
-impl Version {
-    /// All versions, the oldest first.
-    pub const ALL: [Self; 4] = [
-        Self::V1_0,
-        Self::V1_1Preview,
-        Self::V1_1Preview1,
-        Self::V1_1,
-    ];
-
-    /// Its segment of the path.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::V1_0 => "v1.0",
-            Self::V1_1Preview => "v1.1-preview",
-            Self::V1_1Preview1 => "v1.1-preview.1",
-            Self::V1_1 => "v1.1",
-        }
-    }
-
-    /// How margins and severity are computed.
-    pub fn boundary(self) -> Boundary {
-        match self {
-            Self::V1_0 | Self::V1_1Preview | Self::V1_1Preview1 => Boundary::V1,
-            Self::V1_1 => Boundary::V2,
-        }
-    }
-
-    /// Whether answers carry a severity.
-    pub fn has_severity(self) -> bool {
-        self != Self::V1_0
-    }
-
-    fn parse(segment: &str) -> Option<Self> {
-        if segment.eq_ignore_ascii_case("v1.1-preview.2") {
-            return Some(Self::V1_1Preview1);
-        }
-        Self::ALL
-            .into_iter()
-            .find(|version| segment.eq_ignore_ascii_case(version.as_str()))
-    }
-}
-
-/// What is asked about a series.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Operation {
-    /// Judge every point, by one model of the whole series.
-    Entire,
-    /// Judge the last point by all points before it.
-    Last,
-    /// Find where the trend changes.
-    ChangePoint,
-}
-
-impl Operation {
-    /// All operations.
-    pub const ALL: [Self; 3] = [Self::Entire, Self::Last, Self::ChangePoint];
-
-    /// Its segment of the path.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Entire => "entire",
-            Self::Last => "last",
-            Self::ChangePoint => "changepoint",
-        }
-    }
-}
-
-/// The path of `operation` in `version`, below the endpoint.
-pub fn path(version: Version, operation: Operation) -> String {
-    let (version, operation) = (version.as_str(), operation.as_str());
-    format!("/anomalydetector/{version}/timeseries/{operation}/detect")
-}
+use crate::contract::{Operation, Version};
 
 /// What a path leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +73,7 @@ impl Route {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::path;
 
     #[test]
     fn paths_are_forgiven_what_clients_do_to_them() {

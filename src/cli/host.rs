@@ -1,5 +1,6 @@
 //! `lapwing host`: run a staged app on this machine.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -7,6 +8,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::Failure;
 use crate::host::event::{Event, Log};
+use crate::host::function::{Function, Trigger};
 use crate::host::{Host, HostOptions, Strictness};
 
 /// Run a staged app as the Azure Functions host would, as strict as it.
@@ -65,19 +67,23 @@ async fn serve(args: Args) -> Result<(), Failure> {
     if let Some(address) = host.address() {
         println!("listening on http://{address}");
     }
+    let is_kafka = |function: &&Function| matches!(function.trigger, Trigger::Kafka(_));
+    let sources = host.app().functions.iter().filter(is_kafka).count();
     let ended = tokio::select! {
-        ended = follow(&mut events, args.until_caught_up) => ended,
+        ended = follow(&mut events, args.until_caught_up.then_some(sources)) => ended,
         signal = stop_signal() => signal.map_err(Failure::from),
     };
     host.stop(args.sigterm).await;
     ended
 }
 
-/// Prints the log until something ends the host.
+/// Prints the log until something ends the host, or until so many functions have caught up with their
+/// topics.
 async fn follow(
     events: &mut UnboundedReceiver<Event>,
-    until_caught_up: bool,
+    until: Option<usize>,
 ) -> Result<(), Failure> {
+    let mut caught_up = BTreeSet::new();
     while let Some(event) = events.recv().await {
         match event {
             Event::Log(line) => print(&line)?,
@@ -97,7 +103,8 @@ async fn follow(
             }
             Event::CaughtUp { function } => {
                 println!("info Host.Kafka: {function} has caught up");
-                if until_caught_up {
+                caught_up.insert(function);
+                if until.is_some_and(|sources| caught_up.len() >= sources) {
                     return Ok(());
                 }
             }

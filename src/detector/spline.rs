@@ -126,83 +126,92 @@ fn basis(knots: &[f64], interval: usize, x: f64) -> [f64; 4] {
 /// Evaluates the cubic spline through the points `(x_i, y_i)`, `x` strictly ascending integers from 0, at
 /// `0, 1, …, x_last` into `out`. The third derivative has no jump at the second and the last but one
 /// point ("not a knot"). At least four points.
+///
+/// The arithmetic is scipy's to the last bit (de Boor's recurrence, LAPACK's banded elimination, no fused
+/// multiply-add): gaps are filled one way or another by comparing equal values after this spline has
+/// rounded them, so verdicts on integer series with gaps hang on it.
 pub(super) fn interpolate(x: &[i64], y: &[f64], out: &mut Vec<f64>) {
     let n = x.len();
-    let width: Vec<f64> = x
-        .windows(2)
-        .map(|pair| (pair[1] - pair[0]) as f64)
-        .collect();
-    let rise: Vec<f64> = y
-        .windows(2)
-        .zip(&width)
-        .map(|(pair, width)| (pair[1] - pair[0]) / width)
-        .collect();
-    let slopes = not_a_knot_slopes(&width, &rise);
+    let at = |i: usize| x[i] as f64;
+    let mut knots = vec![at(0); 4];
+    knots.extend((2..n - 2).map(at));
+    knots.extend([at(n - 1); 4]);
+    let interval_of = |x: f64, mut interval: usize| {
+        while interval < n - 1 && x >= knots[interval + 1] {
+            interval += 1;
+        }
+        interval
+    };
+    let mut rows = vec![[0.0; BAND]; n];
+    let mut interval = 3;
+    for (i, row) in rows.iter_mut().enumerate() {
+        interval = interval_of(at(i), interval);
+        let first = interval - 3;
+        for (column, value) in (first..).zip(basis(&knots, interval, at(i))) {
+            // The ends lie on one basis function alone; the columns beyond the band are zero there.
+            if column + BELOW >= i && column <= i + BELOW {
+                row[column + BELOW - i] = value;
+            }
+        }
+    }
+    let mut coefficients = y.to_vec();
+    solve_banded(&mut rows, &mut coefficients);
     out.clear();
-    for i in 0..n - 1 {
-        let (h, low, high, s) = (width[i], slopes[i], slopes[i + 1], rise[i]);
-        let t = (low + high - 2.0 * s) / h;
-        let (cubic, square) = (t / h, (s - low) / h - t);
-        for step in 0..(x[i + 1] - x[i]) {
-            let d = step as f64;
-            out.push(((cubic * d + square) * d + low) * d + y[i]);
-        }
-        if i == n - 2 {
-            out.push(((cubic * h + square) * h + low) * h + y[i]);
-        }
+    interval = 3;
+    for step in 0..=x[n - 1] {
+        let x = step as f64;
+        interval = interval_of(x, interval);
+        let weights = basis(&knots, interval, x);
+        let c = &coefficients[interval - 3..];
+        out.push(((weights[0] * c[0] + weights[1] * c[1]) + weights[2] * c[2]) + weights[3] * c[3]);
     }
 }
 
-/// Slopes of the spline at its points: a tridiagonal system but for its first and last row, solved with
-/// partial pivoting inside the band.
-fn not_a_knot_slopes(width: &[f64], rise: &[f64]) -> Vec<f64> {
-    let n = width.len() + 1;
-    // Row i holds columns i-1, i, i+1 and, in row 0 and after exchanges, one or two further to the right.
-    let mut band = vec![[0.0_f64; 5]; n]; // columns i-2 ..= i+2
-    let mut right = vec![0.0; n];
-    let d = width[0] + width[1];
-    band[0][2] = width[1];
-    band[0][3] = d;
-    right[0] = ((width[0] + 2.0 * d) * width[1] * rise[0] + width[0] * width[0] * rise[1]) / d;
-    for i in 1..n - 1 {
-        band[i][1] = width[i];
-        band[i][2] = 2.0 * (width[i - 1] + width[i]);
-        band[i][3] = width[i - 1];
-        right[i] = 3.0 * (width[i] * rise[i - 1] + width[i - 1] * rise[i]);
-    }
-    let (a, b) = (width[n - 3], width[n - 2]);
-    let d = a + b;
-    band[n - 1][1] = d;
-    band[n - 1][2] = a;
-    right[n - 1] = (b * b * rise[n - 3] + (2.0 * d + b) * a * rise[n - 2]) / d;
-    for i in 0..n - 1 {
-        // Columns of row i+1 start one further left than those of row i.
-        if band[i + 1][1].abs() > band[i][2].abs() {
-            let (upper, lower) = (band[i], band[i + 1]);
-            for column in 0..3 {
-                band[i][2 + column] = lower[1 + column];
-                band[i + 1][1 + column] = upper[2 + column];
+/// Diagonals below the main one; as many above it, and as many more for what exchanging rows brings in.
+const BELOW: usize = 3;
+const BAND: usize = 3 * BELOW + 1;
+
+/// Solves a banded system in place by Gaussian elimination with partial pivoting. Row `i` holds columns
+/// `i - BELOW` on.
+fn solve_banded(rows: &mut [[f64; BAND]], right: &mut [f64]) {
+    let n = rows.len();
+    // Last column that any row up to now reaches.
+    let mut reach = 0;
+    for j in 0..n {
+        let below = BELOW.min(n - 1 - j);
+        let element = |rows: &[[f64; BAND]], i: usize, column: usize| rows[i][column + BELOW - i];
+        let mut pivot = j;
+        for i in j + 1..=j + below {
+            if element(rows, i, j).abs() > element(rows, pivot, j).abs() {
+                pivot = i;
             }
-            right.swap(i, i + 1);
         }
-        let factor = band[i + 1][1] / band[i][2];
-        band[i + 1][1] = 0.0;
-        band[i + 1][2] -= factor * band[i][3];
-        band[i + 1][3] -= factor * band[i][4];
-        right[i + 1] -= factor * right[i];
+        reach = reach.max((pivot + BELOW).min(n - 1));
+        if pivot != j {
+            for column in j..=reach {
+                let upper = element(rows, j, column);
+                rows[j][column + BELOW - j] = element(rows, pivot, column);
+                rows[pivot][column + BELOW - pivot] = upper;
+            }
+            right.swap(j, pivot);
+        }
+        let reciprocal = 1.0 / rows[j][BELOW];
+        for i in j + 1..=j + below {
+            let factor = rows[i][j + BELOW - i] * reciprocal;
+            for column in j + 1..=reach {
+                let upper = rows[j][column + BELOW - j];
+                let value = &mut rows[i][column + BELOW - i];
+                *value -= factor * upper;
+            }
+            right[i] -= factor * right[j];
+        }
     }
-    let mut slopes = right;
-    for i in (0..n).rev() {
-        let mut value = slopes[i];
-        if i + 1 < n {
-            value -= band[i][3] * slopes[i + 1];
+    for j in (0..n).rev() {
+        right[j] /= rows[j][BELOW];
+        for i in j.saturating_sub(2 * BELOW)..j {
+            right[i] -= rows[i][j + BELOW - i] * right[j];
         }
-        if i + 2 < n {
-            value -= band[i][4] * slopes[i + 2];
-        }
-        slopes[i] = value / band[i][2];
     }
-    slopes
 }
 
 #[cfg(test)]

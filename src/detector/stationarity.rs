@@ -127,8 +127,8 @@ impl NormalEquations {
         let total = 1.0;
         let mut rss = total - projections[0] * projections[0];
         let (mut best, mut second) = ((akaike(rss, rows, 0), 0), f64::INFINITY);
-        for lags in 1..=most {
-            rss -= projections[lags] * projections[lags];
+        for (lags, projection) in projections.iter().enumerate().skip(1) {
+            rss -= projection * projection;
             if rss < 1e-6 * total {
                 return None;
             }
@@ -199,7 +199,8 @@ impl NormalEquations {
                     value / self.gram[j * full + j]
                 };
             }
-            if i < size && !(self.gram[i * full + i] > 1e-4) {
+            let pivot = self.gram[i * full + i];
+            if i < size && (pivot.is_nan() || pivot < 1e-4) {
                 return None;
             }
         }

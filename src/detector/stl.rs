@@ -128,13 +128,13 @@ impl Stl {
             if phases.is_empty() {
                 continue;
             }
-            for cycle in 0..count {
+            for (cycle, weights) in weights.iter().enumerate() {
                 let at = cycle * period;
                 ends.add(
                     phases.clone(),
                     &self.detrended[at..],
                     &self.robustness[at..],
-                    weights[cycle],
+                    *weights,
                 );
             }
             for phase in phases.clone() {
@@ -544,27 +544,29 @@ impl Moments {
 /// `Σ w0·r, Σ w1·r, Σ w2·r, Σ w0·p, Σ w1·p`, four points at a time.
 fn five_sums(w0: &[f64], w1: &[f64], w2: &[f64], r: &[f64], p: &[f64]) -> [f64; 5] {
     const LANES: usize = 4;
+    fn split(x: &[f64]) -> (&[[f64; LANES]], &[f64]) {
+        x.as_chunks()
+    }
     let n = w0.len();
-    let (w1, w2, r, p) = (&w1[..n], &w2[..n], &r[..n], &p[..n]);
+    let [w0, w1, w2, r, p] = [w0, &w1[..n], &w2[..n], &r[..n], &p[..n]].map(split);
     let mut lanes = [[0.0; LANES]; 5];
-    let whole = n / LANES * LANES;
-    for at in (0..whole).step_by(LANES) {
-        for lane in 0..LANES {
-            let i = at + lane;
-            lanes[0][lane] += w0[i] * r[i];
-            lanes[1][lane] += w1[i] * r[i];
-            lanes[2][lane] += w2[i] * r[i];
-            lanes[3][lane] += w0[i] * p[i];
-            lanes[4][lane] += w1[i] * p[i];
+    let chunks = w0.0.iter().zip(w1.0).zip(w2.0).zip(r.0.iter().zip(p.0));
+    for (((w0, w1), w2), (r, p)) in chunks {
+        for i in 0..LANES {
+            lanes[0][i] += w0[i] * r[i];
+            lanes[1][i] += w1[i] * r[i];
+            lanes[2][i] += w2[i] * r[i];
+            lanes[3][i] += w0[i] * p[i];
+            lanes[4][i] += w1[i] * p[i];
         }
     }
     let mut sums = lanes.map(|lane| (lane[0] + lane[1]) + (lane[2] + lane[3]));
-    for i in whole..n {
-        sums[0] += w0[i] * r[i];
-        sums[1] += w1[i] * r[i];
-        sums[2] += w2[i] * r[i];
-        sums[3] += w0[i] * p[i];
-        sums[4] += w1[i] * p[i];
+    for i in 0..w0.1.len() {
+        sums[0] += w0.1[i] * r.1[i];
+        sums[1] += w1.1[i] * r.1[i];
+        sums[2] += w2.1[i] * r.1[i];
+        sums[3] += w0.1[i] * p.1[i];
+        sums[4] += w1.1[i] * p.1[i];
     }
     sums
 }

@@ -142,8 +142,8 @@ fn straighten(x: &[f64], window: usize, first: f64, last: f64, out: &mut Vec<f64
     let (n, half) = (x.len(), window / 2);
     out.clear();
     out.extend_from_slice(x);
-    for j in 0..half {
-        out[j] = (j as f64 - half as f64) * first + x[half];
+    for (j, value) in out[..half].iter_mut().enumerate() {
+        *value = (j as f64 - half as f64) * first + x[half];
     }
     for j in 1..=half {
         out[n - half - 1 + j] = j as f64 * last + x[n - half - 1];
@@ -155,8 +155,8 @@ fn straighten_f32(x: &[f32], window: usize, first: f64, last: f64, out: &mut Vec
     let (n, half) = (x.len(), window / 2);
     out.clear();
     out.extend_from_slice(x);
-    for j in 0..half {
-        out[j] = ((j as f64 - half as f64) * first + f64::from(x[half])) as f32;
+    for (j, value) in out[..half].iter_mut().enumerate() {
+        *value = ((j as f64 - half as f64) * first + f64::from(x[half])) as f32;
     }
     for j in 1..=half {
         out[n - half - 1 + j] = (j as f64 * last + f64::from(x[n - half - 1])) as f32;

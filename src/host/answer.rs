@@ -202,12 +202,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::host::function::{TimerTrigger, Trigger};
+    use crate::host::function::{Target, TimerTrigger, Trigger};
 
     fn function() -> Function {
         let output = |name: &str, is_binary| Output {
             name: name.to_owned(),
-            kind: "kafka".to_owned(),
+            target: Target::Http,
             is_binary,
         };
         Function {

@@ -248,6 +248,10 @@ mod tests {
                 "queueTrigger",
             ),
             (
+                r#"{"bindings": [{"type": "blob", "direction": "out", "name": "b"}]}"#,
+                "output binding blob",
+            ),
+            (
                 r#"{"scriptFile": "run.sh", "bindings": [{"type": "timerTrigger", "name": "tick", "schedule": "0 * * * * *"}]}"#,
                 "run.sh",
             ),

@@ -45,10 +45,30 @@ pub enum Trigger {
 pub struct Output {
     /// Its name, or `$return`.
     pub name: String,
-    /// Its type, such as `http`.
-    pub kind: String,
+    /// Where it goes.
+    pub target: Target,
     /// Whether text stays as it is: it is taken for base64 without this.
     pub is_binary: bool,
+}
+
+/// Where an output goes.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// Back to the caller of an HTTP trigger.
+    Http,
+    /// Into a topic.
+    Kafka(KafkaOutput),
+}
+
+/// A `kafka` output binding, settings resolved.
+#[derive(Clone, Debug)]
+pub struct KafkaOutput {
+    /// Brokers, `host:port`, comma separated.
+    pub brokers: String,
+    /// The topic.
+    pub topic: String,
+    /// Security, in librdkafka's names.
+    pub client: Vec<(&'static str, String)>,
 }
 
 /// A `kafkaTrigger` binding, settings resolved.
@@ -153,9 +173,14 @@ impl Function {
                 triggers.push((kind, name, binding));
             } else if direction == Some("out") {
                 let data_type = binding.at("dataType").text().map_err(wrong)?;
+                let target = match kind.to_ascii_lowercase().as_str() {
+                    "http" => Target::Http,
+                    "kafka" => Target::Kafka(KafkaOutput::read(&binding, app)?),
+                    _ => return Err(format!("this local host has no output binding {kind}")),
+                };
                 outputs.push(Output {
                     name,
-                    kind,
+                    target,
                     is_binary: data_type.is_some_and(|t| t.eq_ignore_ascii_case("binary")),
                 });
             } else {
@@ -189,11 +214,7 @@ impl Function {
 
 impl KafkaTrigger {
     fn read(section: &Section<'_>, app: &App) -> Result<Self, String> {
-        let required = |name: &str| {
-            secure_setting(&section.at(name), app)?
-                .filter(|value| !value.is_empty())
-                .ok_or_else(|| wrong(section.at(name).unusable("a value")))
-        };
+        let required = |name: &str| required(section, name, app);
         let events_hub = secure_setting(&section.at("eventHubConnectionString"), app)?;
         let is_batch = section
             .at("cardinality")
@@ -259,6 +280,16 @@ impl KafkaTrigger {
     }
 }
 
+impl KafkaOutput {
+    fn read(section: &Section<'_>, app: &App) -> Result<Self, String> {
+        Ok(Self {
+            brokers: required(section, "brokerList", app)?,
+            topic: required(section, "topic", app)?,
+            client: security(section, app)?,
+        })
+    }
+}
+
 impl TimerTrigger {
     fn read(section: &Section<'_>, app: &App) -> Result<Self, String> {
         let schedule = section.at("schedule").text().map_err(wrong)?;
@@ -290,7 +321,7 @@ impl HttpTrigger {
             .iter()
             .map(|method| Ok(method.text()?.unwrap_or_default().to_ascii_uppercase()))
             .collect();
-        let is_pure = matches!(outputs, [output] if output.kind.eq_ignore_ascii_case("http"));
+        let is_pure = matches!(outputs, [output] if matches!(output.target, Target::Http));
         Ok(Self {
             route: Route::parse(&route)?,
             methods: methods.map_err(wrong)?,
@@ -378,6 +409,13 @@ fn security(section: &Section<'_>, app: &App) -> Result<Vec<(&'static str, Strin
         }
     }
     Ok(client)
+}
+
+/// A property that must be there and not empty.
+fn required(section: &Section<'_>, name: &str, app: &App) -> Result<String, String> {
+    secure_setting(&section.at(name), app)?
+        .filter(|value| !value.is_empty())
+        .ok_or_else(|| wrong(section.at(name).unusable("a value")))
 }
 
 /// A property's value as the Kafka extension takes it: `%NAME%` replaced, or all of it the name of a

@@ -1,5 +1,6 @@
 //! One invocation: sent, timed, judged, and repeated by the function's retry policy.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,8 @@ use super::app::App;
 use super::config::{RetryDelay, RetryPolicy};
 use super::counters::{Counters, add};
 use super::event::{Event, Events, Invoked, Level};
-use super::function::Function;
+use super::function::{Function, Target};
+use super::kafka::output::Sender;
 use super::process::Handler;
 use super::wire::{Payload, RetryContext};
 
@@ -39,6 +41,8 @@ pub(crate) struct Invoker {
     pub(crate) events: Events,
     pub(crate) counters: Arc<Counters>,
     client: reqwest::Client,
+    /// Producers by function and output.
+    senders: BTreeMap<(String, String), Sender>,
     timeout: Option<Duration>,
     strictness: Strictness,
 }
@@ -50,19 +54,35 @@ impl Invoker {
         strictness: Strictness,
         events: Events,
         counters: Arc<Counters>,
-    ) -> Result<Self, reqwest::Error> {
+    ) -> Result<Self, Failure> {
         // The client's own limit is a minute longer than the function's.
         let timeout = app.config.function_timeout;
         let longest = Duration::from_secs(2_142_720);
         let client = reqwest::Client::builder()
             .no_proxy()
             .timeout(timeout.map_or(longest, |limit| limit + Duration::from_secs(60)))
-            .build()?;
+            .build()
+            .map_err(|error| Failure(format!("cannot make an HTTP client: {error}")))?;
+        let mut senders = BTreeMap::new();
+        for function in &app.functions {
+            for output in &function.outputs {
+                if let Target::Kafka(kafka) = &output.target {
+                    let sender = Sender::new(kafka, events.clone()).map_err(|error| {
+                        Failure(format!(
+                            "{} cannot write to {}: {error}",
+                            function.name, kafka.topic
+                        ))
+                    })?;
+                    senders.insert((function.name.clone(), output.name.clone()), sender);
+                }
+            }
+        }
         Ok(Self {
             handler,
             events,
             counters,
             client,
+            senders,
             timeout,
             strictness,
         })
@@ -189,7 +209,7 @@ impl Invoker {
             ..answered
         };
         match judge(&answered, function, self.strictness.strict) {
-            Verdict::Success(answer) => Ok(answer),
+            Verdict::Success(answer) => self.write_outputs(function, answer),
             Verdict::Failure(reason) => {
                 let body = String::from_utf8_lossy(&answered.body);
                 // The real host ignores the body; a developer wants to see it.
@@ -205,6 +225,24 @@ impl Invoker {
                 std::future::pending().await
             }
         }
+    }
+
+    /// Writes what goes elsewhere than back to the caller; a write that fails fails the invocation.
+    fn write_outputs(&self, function: &Function, answer: Answer) -> Result<Answer, Failure> {
+        let has_return = function
+            .outputs
+            .iter()
+            .any(|output| output.name == "$return");
+        for output in &function.outputs {
+            let key = (function.name.clone(), output.name.clone());
+            let value = answer.output(output, has_return);
+            if let (Some(sender), Some(value)) = (self.senders.get(&key), value) {
+                sender.send(&value).map_err(|error| {
+                    Failure(format!("output {} cannot be written: {error}", output.name))
+                })?;
+            }
+        }
+        Ok(answer)
     }
 
     fn report(

@@ -5,6 +5,7 @@
 //! lost, as under the real host.
 
 mod link;
+pub(crate) mod output;
 pub mod payload;
 
 use std::collections::BTreeMap;

@@ -10,7 +10,6 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
-use azure_core::error::ErrorKind;
 use azure_core::http::{Etag, RequestContent, StatusCode};
 use azure_storage_blob::BlobContainerClient;
 use azure_storage_blob::models::{
@@ -23,6 +22,8 @@ use tokio::sync::mpsc;
 use super::archive::{Archive, Found, ReadError, Wanted};
 use super::lines::{FileName, Line, Tail, by_day, folder_of, name_of, read_tail};
 use super::{Event, Sink, SinkError};
+use crate::store::azure::{error_code, without_signatures};
+use crate::telemetry;
 
 /// Bytes after which an append ends and the next begins; a longer line goes alone. Services before
 /// 2022-11-02 take no block above 4 MiB.
@@ -89,8 +90,10 @@ impl BlobSink {
             };
             let blob = format!("{folder}/{}", name_of(day, at.number));
             let length = block.bytes.len() as u64;
+            fail::fail_point!("record::blob::before-append");
             end = match self.append_block(&blob, at.length, block.bytes).await {
                 Ok(()) => {
+                    fail::fail_point!("record::blob::after-append");
                     written += block.lines;
                     Some(End {
                         length: at.length + length,
@@ -152,7 +155,7 @@ impl BlobSink {
         let mut made = client.create(Some(options())).await.map(drop);
         if made
             .as_ref()
-            .is_err_and(|error| code(error) == Some("ContainerNotFound"))
+            .is_err_and(|error| error_code(error) == Some("ContainerNotFound"))
         {
             allow(self.container.create(None).await, "ContainerAlreadyExists")?;
             made = client.create(Some(options())).await.map(drop);
@@ -235,7 +238,7 @@ impl BlobSink {
                     }
                 }
                 Ok(None) => return Ok(blobs),
-                Err(error) if code(&error) == Some("ContainerNotFound") => return Ok(blobs),
+                Err(error) if error_code(&error) == Some("ContainerNotFound") => return Ok(blobs),
                 Err(error) => return Err(error),
             }
         }
@@ -279,7 +282,7 @@ impl Archive for BlobSink {
     async fn read(&self, wanted: &Wanted, found: mpsc::Sender<Found>) -> Result<(), ReadError> {
         let unreadable = |error: azure_core::Error| ReadError {
             place: self.place(),
-            source: error.into(),
+            source: without_signatures(&telemetry::one_line(&error)).into(),
         };
         let stream = wanted.stream.name();
         let prefix = match &wanted.topic {
@@ -393,7 +396,7 @@ enum Obstacle {
 
 impl Obstacle {
     fn of(error: &azure_core::Error) -> Self {
-        match code(error) {
+        match error_code(error) {
             Some("AppendPositionConditionNotMet") => Self::Moved,
             Some("BlobNotFound" | "ContainerNotFound") => Self::NoBlob,
             Some("BlockCountExceedsLimit") => Self::Full,
@@ -404,19 +407,11 @@ impl Obstacle {
     }
 }
 
-/// The service's own code of an error.
-fn code(error: &azure_core::Error) -> Option<&str> {
-    match error.kind() {
-        ErrorKind::HttpResponse { error_code, .. } => error_code.as_deref(),
-        _ => None,
-    }
-}
-
 /// Takes an error with `harmless` as success.
 fn allow<T>(made: azure_core::Result<T>, harmless: &str) -> azure_core::Result<()> {
     match made {
         Ok(_) => Ok(()),
-        Err(error) if code(&error) == Some(harmless) => Ok(()),
+        Err(error) if error_code(&error) == Some(harmless) => Ok(()),
         Err(error) => Err(error),
     }
 }

@@ -112,8 +112,8 @@ fn files_of(root: &Path, wanted: &Wanted) -> io::Result<Vec<(FileName, PathBuf)>
     if !stream.exists() && root.is_dir() {
         return Ok(files); // nothing of this stream was ever written
     }
-    for topic in entries(&stream)? {
-        for partition in entries(&topic)? {
+    for topic in entries(&stream)?.into_iter().filter(|path| path.is_dir()) {
+        for partition in entries(&topic)?.into_iter().filter(|path| path.is_dir()) {
             for path in entries(&partition)? {
                 let below = path.strip_prefix(root).ok().and_then(Path::to_str);
                 let name = below.and_then(|path| FileName::parse(path, wanted.stream));

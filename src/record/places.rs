@@ -2,16 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future;
-use rdkafka::ClientConfig;
 
+use super::archive::Archive;
+use super::blob::BlobSink;
 use super::file::FileSink;
 use super::kafka::KafkaSink;
+use super::table::TableSink;
 use super::webhook::{InvalidWebhook, WebhookSink};
 use super::{Event, Sink, SinkError, Stream};
 use crate::config::{self, InvalidSetting, Setting, Settings, Span};
+use crate::kafka;
+use crate::store::azure::Account;
+use crate::telemetry;
 
 /// Where the events of each stream go.
 #[derive(Debug)]
@@ -62,14 +67,20 @@ impl Places {
             return Ok(());
         }
         let writes = self.sinks(stream).iter().map(|sink| async move {
-            match tokio::time::timeout(self.timeout, sink.write(events)).await {
+            let start = Instant::now();
+            let written = match tokio::time::timeout(self.timeout, sink.write(events)).await {
                 Ok(written) => written.map(drop),
                 Err(_) => Err(SinkError::Unavailable {
                     stream: stream.name(),
                     place: sink.place(),
                     source: format!("no answer within {} s", self.timeout.as_secs_f64()).into(),
                 }),
-            }
+            };
+            let outcome = if written.is_ok() { "ok" } else { "failed" };
+            telemetry::RECORD_SECONDS
+                .with_label_values(&[stream.name(), outcome])
+                .observe(start.elapsed().as_secs_f64());
+            written
         });
         // Joined, not tried: a place that fails does not cut short what another is writing.
         future::join_all(writes).await.into_iter().collect()
@@ -96,6 +107,10 @@ impl Places {
 pub enum Kind {
     /// JSON Lines in a folder.
     File,
+    /// JSON Lines in append blobs.
+    Blob,
+    /// Entities of a table.
+    Table,
     /// Messages of a topic.
     Kafka,
     /// HTTP requests.
@@ -108,6 +123,8 @@ impl FromStr for Kind {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Ok(match text {
             "file" => Self::File,
+            "blob" => Self::Blob,
+            "table" => Self::Table,
             "kafka" => Self::Kafka,
             "webhook" => Self::Webhook,
             _ => {
@@ -163,6 +180,36 @@ impl Names {
         }
     }
 
+    fn file(&self, settings: &Settings) -> Result<FileSink, InvalidSetting> {
+        Ok(FileSink::new(settings.required::<String>(self.path)?))
+    }
+
+    fn blob(&self, settings: &Settings) -> Result<BlobSink, InvalidSetting> {
+        let name: String = settings.required(self.container)?;
+        let container = self
+            .account(settings)?
+            .container(&name)
+            .map_err(|reason| InvalidSetting::new(&config::STORAGE, "", reason))?;
+        Ok(BlobSink::new(container))
+    }
+
+    fn table(&self, settings: &Settings) -> Result<TableSink, InvalidSetting> {
+        let name: String = settings.required(self.table)?;
+        let (endpoint, pipeline) = self
+            .account(settings)?
+            .tables()
+            .map_err(|reason| InvalidSetting::new(&config::STORAGE, "", reason))?;
+        Ok(TableSink::new(pipeline, endpoint, name))
+    }
+
+    fn account(&self, settings: &Settings) -> Result<Account, InvalidSetting> {
+        Account::from_settings(settings)?.ok_or_else(|| {
+            let kind = settings.get(self.kind).unwrap_or_default();
+            let reason = "blob and table need AzureWebJobsStorage; set it as well";
+            InvalidSetting::new(self.kind, kind, reason)
+        })
+    }
+
     fn sink(
         &self,
         kind: Kind,
@@ -172,7 +219,9 @@ impl Names {
         // The sink's own deadline comes first: it can say what it waited for.
         let timeout = timeout.mul_f64(0.9);
         Ok(match kind {
-            Kind::File => Box::new(FileSink::new(settings.required::<String>(self.path)?)),
+            Kind::File => Box::new(self.file(settings)?),
+            Kind::Blob => Box::new(self.blob(settings)?),
+            Kind::Table => Box::new(self.table(settings)?),
             Kind::Kafka => {
                 let topic = needed(settings, self.topic)?;
                 let read = settings.get(&config::KAFKA_TOPIC);
@@ -180,12 +229,7 @@ impl Names {
                     let reason = "it is the topic that `detect` reads, and would feed on its own records; name another";
                     return Err(InvalidSetting::new(self.topic, topic, reason));
                 }
-                let mut cluster = ClientConfig::new();
-                cluster.set(
-                    "bootstrap.servers",
-                    settings.required::<String>(&config::KAFKA_BROKERS)?,
-                );
-                Box::new(KafkaSink::new(&cluster, topic, timeout))
+                Box::new(KafkaSink::new(&kafka::cluster(settings)?, topic, timeout))
             }
             Kind::Webhook => {
                 let url = needed(settings, self.url)?;
@@ -203,6 +247,38 @@ impl Names {
     }
 }
 
+/// The place of `stream` that can be read again: the one of kind `wanted`, else the first readable one
+/// that its settings name.
+pub fn archive(
+    settings: &Settings,
+    stream: Stream,
+    wanted: Option<Kind>,
+) -> Result<Box<dyn Archive>, InvalidSetting> {
+    let names = Names::of(stream);
+    let named = kinds(settings, names.kind)?;
+    let mut readable = wanted.into_iter().chain(named).filter_map(|kind| {
+        let archive = match kind {
+            Kind::File => names
+                .file(settings)
+                .map(|sink| Box::new(sink) as Box<dyn Archive>),
+            Kind::Blob => names
+                .blob(settings)
+                .map(|sink| Box::new(sink) as Box<dyn Archive>),
+            Kind::Table => names
+                .table(settings)
+                .map(|sink| Box::new(sink) as Box<dyn Archive>),
+            Kind::Kafka | Kind::Webhook => return None,
+        };
+        Some(archive)
+    });
+    readable.next().unwrap_or_else(|| {
+        let value = settings.get(names.kind).unwrap_or_default();
+        let reason =
+            "of these none can be read again; name file, blob or table too, or consume the topic";
+        Err(InvalidSetting::new(names.kind, value, reason))
+    })
+}
+
 fn timeout(settings: &Settings) -> Result<Duration, InvalidSetting> {
     let Span(timeout) = settings.required(&config::RECORDS_TIMEOUT)?;
     // Kafka takes no shorter one, and the host ends an invocation at its own limit.
@@ -216,7 +292,7 @@ fn timeout(settings: &Settings) -> Result<Duration, InvalidSetting> {
 
 fn kinds(settings: &Settings, setting: &'static Setting) -> Result<Vec<Kind>, InvalidSetting> {
     let Some(text) = settings.get(setting) else {
-        return Ok(vec![default_kind(settings)]);
+        return Ok(vec![default_kind(settings)?]);
     };
     let mut kinds = Vec::new();
     if text.trim() == "none" {
@@ -235,9 +311,11 @@ fn kinds(settings: &Settings, setting: &'static Setting) -> Result<Vec<Kind>, In
 }
 
 /// Records lie where the windows lie: in the app's storage account when it has one.
-fn default_kind(settings: &Settings) -> Kind {
-    let _ = settings;
-    Kind::File
+fn default_kind(settings: &Settings) -> Result<Kind, InvalidSetting> {
+    Ok(match Account::from_settings(settings)? {
+        Some(_) => Kind::Blob,
+        None => Kind::File,
+    })
 }
 
 fn needed<'a>(
@@ -265,6 +343,17 @@ mod tests {
         assert_eq!(described["anomalies"], ["folder lapwing-records"]);
         assert_eq!(described["dead-letters"], ["folder lapwing-records"]);
         assert!(described["verdicts"].is_empty() && !places.takes(Stream::Verdicts));
+    }
+
+    #[test]
+    fn with_a_storage_account_they_go_to_it() {
+        let storage = ("AzureWebJobsStorage", "UseDevelopmentStorage=true");
+        let described = built(&[storage]).unwrap().describe();
+        assert_eq!(described["anomalies"], ["container lapwing-records"]);
+        let described = built(&[storage, ("Verdicts__Kind", "table")])
+            .unwrap()
+            .describe();
+        assert_eq!(described["verdicts"], ["table LapwingVerdicts"]);
     }
 
     #[test]
@@ -296,6 +385,10 @@ mod tests {
             (
                 &[("Records__Kind", "ftp")][..],
                 "setting Records__Kind is \"ftp\": expected file",
+            ),
+            (
+                &[("Verdicts__Kind", "blob")],
+                "setting Verdicts__Kind is \"blob\": blob and table need AzureWebJobsStorage",
             ),
             (
                 &[("Verdicts__Kind", "kafka")],

@@ -60,6 +60,15 @@ pub fn check(
     check_executable(&app, &mut problems);
     check_bundle(&app, &mut problems);
     check_delivery(&app, &mut problems);
+    if let Some(source) = app.settings.get("Replay__Source")
+        && !source.contains("://")
+        && !app.root.join(source).is_file()
+    {
+        problems.add(
+            "Replay__Source",
+            format!("{source} is not in the folder, so replay has nothing to send"),
+        );
+    }
     if app.settings.get("FUNCTIONS_WORKER_RUNTIME") != Some("custom") {
         problems.add(
             "FUNCTIONS_WORKER_RUNTIME",

@@ -264,6 +264,10 @@ impl WindowStore for FileStore {
         format!("folder {}", self.root.display())
     }
 
+    fn kind(&self) -> &'static str {
+        "file"
+    }
+
     async fn load(&self, id: &ShardId) -> Result<Option<Loaded>, StoreError> {
         let id = id.clone();
         self.blocking(format!("reading {id}"), move |store| store.load_now(&id))

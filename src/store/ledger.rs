@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use tokio::sync::OwnedMutexGuard;
 
-use super::{StoreError, Version, WindowStore, unreadable};
+use super::{Loaded, StoreError, Version, WindowStore, unreadable};
 use crate::config::{self, InvalidSetting, Settings, Span};
 use crate::window::codec::{self, Chain, Reading};
 use crate::window::{Change, Rules, Shard, ShardId};
@@ -24,6 +24,9 @@ const SMALL_LOG_BYTES: u64 = 256 << 10;
 const MOST_LOG_ENTRIES: u64 = 40_000;
 /// Slower than this no connection is expected to be: bytes a second for which a deadline is extended.
 const SLOWEST_BYTES_PER_SECOND: u64 = 2 << 20;
+/// What a load is given time for, as its size is not known before: 100,000 full windows of 288 points, and
+/// two minutes.
+const MOST_LOADED_BYTES: u64 = 256 << 20;
 /// How often a load is tried again because somebody else wrote meanwhile.
 const LOAD_TRIES: usize = 4;
 
@@ -150,8 +153,8 @@ impl Ledger {
         let mut tries = 1;
         loop {
             let doing = format!("loading {id}");
-            // How long a load is cannot be known before: a gigabyte's worth of time.
-            let stored = self.within(1 << 30, doing, self.store.load(id)).await?;
+            let load = self.store.load(id);
+            let stored = self.within(MOST_LOADED_BYTES, doing, load).await?;
             let Some(stored) = stored else {
                 return Ok(Cached {
                     shard: Shard::default(),
@@ -160,12 +163,7 @@ impl Ledger {
                     snapshot_bytes: 0,
                 });
             };
-            let reading = codec::decode(&stored.snapshot, &stored.log, self.rules.points).map_err(
-                |reason| {
-                    let what = format!("snapshot {} of {id}", stored.version.snapshot);
-                    unreadable(&*self.store, id, what, reason)
-                },
-            )?;
+            let reading = decode(&*self.store, id, &stored, self.rules.points)?;
             let damaged = warn_of_damage(&*self.store, id, &reading);
             let cached = Cached {
                 shard: reading.shard,
@@ -211,6 +209,12 @@ impl Ledger {
     ) -> Result<Cached, StoreError> {
         let (entry, chain) = codec::encode_entry(change, rand::random::<[u8; 8]>(), cached.chain);
         let bytes = entry.len() as u64;
+        if entry.len() > self.store.most_entry_bytes() {
+            cached.shard.apply(change, &self.rules);
+            return self.write_snapshot(id, cached).await;
+        }
+        let newest = self.fence_off(id).await;
+        let version = newest.as_ref().unwrap_or(version);
         let write = self.store.append(id, Bytes::from(entry), version);
         let doing = format!("appending to the log of {id}");
         let version = self.within(bytes, doing, write).await?;
@@ -218,6 +222,20 @@ impl Ledger {
         cached.version = Some(version);
         cached.chain = chain;
         Ok(cached)
+    }
+
+    /// The version to append at when a test has switched the fence off: whatever is newest, so that no
+    /// writer is ever refused. Tests show with it that they would notice.
+    async fn fence_off(&self, id: &ShardId) -> Option<Version> {
+        let is_off = || {
+            fail::fail_point!("store::fence-off", |_| true);
+            false
+        };
+        if !is_off() {
+            return None;
+        }
+        // A store that does not answer now refuses the append as well.
+        self.store.version(id).await.ok().flatten()
     }
 
     /// Gives a request that moves `bytes` up after its deadline.
@@ -354,12 +372,22 @@ pub async fn read(
     let Some(stored) = store.load(id).await? else {
         return Ok(None);
     };
-    let reading = codec::decode(&stored.snapshot, &stored.log, points).map_err(|reason| {
-        let what = format!("snapshot {} of {id}", stored.version.snapshot);
-        unreadable(store, id, what, reason)
-    })?;
+    let reading = decode(store, id, &stored, points)?;
     warn_of_damage(store, id, &reading);
     Ok(Some(reading))
+}
+
+/// Reads what was loaded; `points` is the most kept of a series.
+pub fn decode(
+    store: &dyn WindowStore,
+    id: &ShardId,
+    stored: &Loaded,
+    points: usize,
+) -> Result<Reading, StoreError> {
+    codec::decode(&stored.snapshot, &stored.log, points).map_err(|reason| {
+        let what = format!("snapshot {} of {id}", stored.version.snapshot);
+        unreadable(store, id, what, reason)
+    })
 }
 
 fn warn_of_damage(store: &dyn WindowStore, id: &ShardId, reading: &Reading) -> bool {

@@ -52,6 +52,10 @@ impl WindowStore for MemoryStore {
         "memory".to_owned()
     }
 
+    fn kind(&self) -> &'static str {
+        "memory"
+    }
+
     async fn load(&self, id: &ShardId) -> Result<Option<Loaded>, StoreError> {
         Ok(self.lock().shards.get(id).cloned())
     }

@@ -16,7 +16,7 @@ struct Fake {
     writing: Mutex<()>,
 }
 
-pub fn serve(log: &Path) {
+pub(super) fn serve(log: &Path) {
     let fake = Fake {
         log: log.to_owned(),
         writing: Mutex::new(()),

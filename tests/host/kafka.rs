@@ -103,6 +103,11 @@ async fn a_batch_mixes_partitions_and_is_committed() {
     let bench = bench(&cluster, function("MANY", "binary"));
     let mut running = bench.start().await;
     running.caught_up().await;
+    let complaint = running
+        .passed
+        .iter()
+        .find(|log| log.category == "Host.Kafka" && log.level > Level::Information);
+    assert_eq!(complaint, None);
     running.stop().await;
     let all: Vec<String> = bench.requests().iter().flat_map(values).collect();
     assert_eq!(all.len(), 12, "{all:?}");
@@ -310,4 +315,171 @@ async fn a_topic_that_is_missing_is_said_and_found_when_it_comes() {
     produce(&cluster, 1, 1).await;
     assert_eq!(running.batch().await.messages, 1);
     running.stop().await;
+}
+
+#[tokio::test]
+async fn outputs_are_written_after_a_success_only() {
+    use rdkafka::consumer::{BaseConsumer, Consumer};
+    use rdkafka::message::Message;
+    let cluster = cluster(1);
+    cluster.create_topic("alerts", 1, 1).unwrap();
+    let mut function = super::by_hand();
+    let output = json!({"type": "kafka", "direction": "out", "name": "alerts", "brokerList": "%Brokers%", "topic": "alerts"});
+    function["bindings"].as_array_mut().unwrap().push(output);
+    let outputs =
+        json!({"Outputs": {"alerts": ["{\"score\":0.97}"], "Alerts": ["dropped"]}}).to_string();
+    let bench = bench(&cluster, function)
+        .script(json!([{"status": 500, "body": outputs}, {"body": outputs}]));
+    let mut running = bench.start().await;
+    for _ in 0..2 {
+        running.host.fire("detect");
+        running.invoked().await;
+    }
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", cluster.bootstrap_servers())
+        .set("group.id", "reader")
+        .set("auto.offset.reset", "earliest")
+        .create()
+        .unwrap();
+    consumer.subscribe(&["alerts"]).unwrap();
+    let read = tokio::task::spawn_blocking(move || {
+        let mut texts = Vec::new();
+        let mut patience = std::time::Instant::now() + super::PATIENCE;
+        // A poll also returns for events that are no messages.
+        while std::time::Instant::now() < patience {
+            if let Some(message) = consumer.poll(Duration::from_millis(100)) {
+                let text = message.unwrap().payload().unwrap().to_vec();
+                texts.push(String::from_utf8(text).unwrap());
+                patience = std::time::Instant::now() + Duration::from_secs(1);
+            }
+        }
+        texts
+    });
+    assert_eq!(read.await.unwrap(), ["{\"score\":0.97}"]);
+    running.stop().await;
+}
+
+/// A fresh topic on the real brokers that `LAPWING_KAFKA` names; `None`, said aloud, without it.
+async fn real_topic(test: &str, partitions: i32) -> Option<(String, String)> {
+    use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+    let Ok(brokers) = std::env::var("LAPWING_KAFKA") else {
+        println!("{test}: not run, LAPWING_KAFKA is not set");
+        return None;
+    };
+    let topic = format!("{test}-{}", uuid::Uuid::new_v4());
+    let admin: AdminClient<_> = ClientConfig::new()
+        .set("bootstrap.servers", &brokers)
+        .create()
+        .unwrap();
+    let new = NewTopic::new(&topic, partitions, TopicReplication::Fixed(1));
+    let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)));
+    let made = admin
+        .create_topics([&new], &options)
+        .await
+        .expect("the brokers of LAPWING_KAFKA answer");
+    assert!(made[0].is_ok(), "{made:?}");
+    Some((brokers, topic))
+}
+
+async fn produce_numbers(brokers: &str, topic: &str, numbers: std::ops::Range<usize>) {
+    let producer: FutureProducer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .create()
+        .unwrap();
+    let sent = numbers.map(|number| {
+        let producer = producer.clone();
+        async move {
+            let value = number.to_string();
+            let record: FutureRecord<'_, (), String> = FutureRecord::to(topic)
+                .partition((number % 4) as i32)
+                .payload(&value);
+            producer
+                .send(record, Duration::from_secs(20))
+                .await
+                .unwrap();
+        }
+    });
+    futures::future::join_all(sent).await;
+}
+
+fn real_bench(brokers: &str, topic: &str) -> Bench {
+    let mut function = function("MANY", "binary");
+    function["bindings"][0]["topic"] = json!("%Topic%");
+    function["bindings"][0]["consumerGroup"] = json!("%Topic%");
+    Bench::new("detect", function)
+        .setting("Brokers", brokers)
+        .setting("Topic", topic)
+        .host("extensions__kafka__commitOnFailure", false)
+        .host("extensions__kafka__maxRetries", -1)
+}
+
+#[tokio::test]
+async fn real_kafka_delivers_a_thousand_once_and_in_order() {
+    let Some((brokers, topic)) = real_topic("thousand", 4).await else {
+        return;
+    };
+    produce_numbers(&brokers, &topic, 0..1000).await;
+    let bench = real_bench(&brokers, &topic);
+    let mut running = bench.start().await;
+    running.caught_up().await;
+    running.stop().await;
+    let all: Vec<usize> = bench
+        .requests()
+        .iter()
+        .flat_map(values)
+        .map(|v| v.parse().unwrap())
+        .collect();
+    assert_eq!(all.len(), 1000);
+    for partition in 0..4 {
+        let of_one: Vec<usize> = all.iter().copied().filter(|n| n % 4 == partition).collect();
+        assert!(of_one.is_sorted() && of_one.len() == 250);
+    }
+    let before = bench.requests().len();
+    let mut running = bench.start().await;
+    running.caught_up().await;
+    running.stop().await;
+    assert_eq!(bench.requests().len(), before);
+}
+
+#[tokio::test]
+async fn real_kafka_shares_partitions_between_two_hosts_and_loses_nothing() {
+    let Some((brokers, topic)) = real_topic("shared", 4).await else {
+        return;
+    };
+    produce_numbers(&brokers, &topic, 0..200).await;
+    let (first, second) = (real_bench(&brokers, &topic), real_bench(&brokers, &topic));
+    let mut one = first.start().await;
+    one.batch().await;
+    let mut two = second.start().await;
+    two.logged("holds partitions").await;
+    produce_numbers(&brokers, &topic, 200..1000).await;
+    two.batch().await;
+    let seen = || -> BTreeSet<usize> {
+        let requests = [first.requests(), second.requests()].concat();
+        requests
+            .iter()
+            .flat_map(values)
+            .map(|v| v.parse().unwrap())
+            .collect()
+    };
+    let all = async {
+        while seen().len() < 1000 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(super::PATIENCE, all)
+        .await
+        .expect("messages are missing");
+    // One goes; the other takes over what is left, and nothing is.
+    one.stop().await;
+    produce_numbers(&brokers, &topic, 1000..1040).await;
+    let rest = async {
+        while seen().len() < 1040 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(super::PATIENCE, rest)
+        .await
+        .expect("messages are missing");
+    two.stop().await;
 }

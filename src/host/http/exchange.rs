@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 
 use crate::host::answer::{Answer, OutputValue};
 use crate::host::dotnet;
-use crate::host::function::Function;
+use crate::host::function::{Function, Target};
 use crate::host::wire::{Payload, Value, merge};
 
 /// The payload of a request: `Data.{binding}` is all of it; the metadata repeats parameters, the query
@@ -94,7 +94,7 @@ pub(super) fn response(function: &Function, answer: &Answer) -> Response {
     let http = function
         .outputs
         .iter()
-        .find(|output| output.kind.eq_ignore_ascii_case("http"));
+        .find(|output| matches!(output.target, Target::Http));
     let value = http.and_then(|output| answer.output(output, has_return));
     match value {
         None => match &answer.outputs {

@@ -36,6 +36,8 @@ struct State {
     reason: String,
     held: BTreeSet<i32>,
     at_end: BTreeSet<i32>,
+    /// The last fault of no other consequence than a line in the log.
+    said: Option<RDKafkaErrorCode>,
     /// Messages read and not yet done with.
     open: usize,
     announced: bool,
@@ -148,7 +150,12 @@ impl Link {
             Some(Code::BrokerTransportFailure | Code::Resolve | Code::OperationTimedOut) => {
                 state.reason = shortened(reason);
             }
-            _ => {
+            // The end of a partition is no fault; the reader hears of it, too.
+            Some(Code::PartitionEOF) => {}
+            // The client tells most faults twice, here and as the outcome of a poll.
+            code if code.is_some() && code == state.said => {}
+            code => {
+                state.said = code;
                 let text = format!("{error} {reason}");
                 self.events.log(Level::Warning, CATEGORY, text.trim_end());
             }
@@ -163,6 +170,7 @@ impl Link {
     }
 
     fn well(&self, state: &mut State) {
+        state.said = None;
         if state.trouble.take().is_some() {
             let text = format!("reading {} from {} again", self.topic, self.brokers);
             self.events.log(Level::Information, CATEGORY, text);
