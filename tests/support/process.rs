@@ -130,8 +130,8 @@ pub(crate) fn many_binary(
 ) -> Value {
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
-    let column =
-        |of: &dyn Fn(&(i64, Vec<u8>)) -> Value| quoted(messages.iter().map(of).collect::<Vec<_>>());
+    type Cell<'a> = &'a dyn Fn(&(i64, Vec<u8>)) -> Value;
+    let column = |of: Cell<'_>| quoted(messages.iter().map(of).collect::<Vec<_>>());
     json!({
         "Data": {"evts": column(&|(_, bytes)| json!(STANDARD.encode(bytes)))},
         "Metadata": {
