@@ -204,8 +204,11 @@ impl BlobSink {
         blob: &str,
         length: u64,
     ) -> azure_core::Result<(Option<(u32, i64)>, bool)> {
+        if length == 0 {
+            return Ok((None, false));
+        }
         let mut reach = LOOK_BACK;
-        while length > 0 {
+        loop {
             let start = length.saturating_sub(reach);
             let options = BlobClientDownloadOptions {
                 range: Some(HttpRange::new(start, length - start)),
@@ -218,7 +221,6 @@ impl BlobSink {
             }
             reach = reach.saturating_mul(8);
         }
-        Ok((None, false))
     }
 
     /// Names and lengths of the blobs whose name begins with `prefix`; none when there is no container.
