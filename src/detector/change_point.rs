@@ -164,7 +164,7 @@ impl ChangePointOptions {
             let most = (n / WINDOWS_PER_SERIES).max(SHORTEST_WINDOW as usize);
             return Ok(usual.min(most));
         };
-        if window >= SHORTEST_WINDOW && 2 * window as usize <= n - 1 {
+        if window >= SHORTEST_WINDOW && 2 * (window as usize) < n {
             return Ok(window as usize);
         }
         let text = format!(
