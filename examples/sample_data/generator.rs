@@ -82,8 +82,8 @@ const EVENTS: &[Event] = &[
         kind: "spike",
         day: 2,
         time: (10, 26),
-        factors: &[3.4],
-        note: "one point at more than three times the level",
+        factors: &[2.6],
+        note: "one point at more than twice the level",
     },
     Event {
         kind: "dip",
@@ -96,8 +96,8 @@ const EVENTS: &[Event] = &[
         kind: "spike",
         day: 4,
         time: (3, 31),
-        factors: &[4.2],
-        note: "one point at four times the level of the night",
+        factors: &[3.6],
+        note: "one point at more than three times the level of the night",
     },
     Event {
         kind: "night-burst",
@@ -117,7 +117,7 @@ const EVENTS: &[Event] = &[
         kind: "spike",
         day: 8,
         time: (16, 51),
-        factors: &[2.9],
+        factors: &[2.2],
         note: "one point on a day off",
     },
     Event {
@@ -131,8 +131,8 @@ const EVENTS: &[Event] = &[
         kind: "spike",
         day: 11,
         time: (20, 21),
-        factors: &[6.5],
-        note: "one point at more than six times the level",
+        factors: &[2.5],
+        note: "one point at more than twice the level of the evening",
     },
     Event {
         kind: "dip",
@@ -145,8 +145,8 @@ const EVENTS: &[Event] = &[
         kind: "spike",
         day: 13,
         time: (12, 31),
-        factors: &[3.1],
-        note: "one point at three times the level",
+        factors: &[1.9],
+        note: "one point at almost twice the level",
     },
 ];
 

@@ -65,8 +65,8 @@ impl Role {
             Self::Gap => [0xf3, 0xd9, 0x9b, 0x80],
             Self::Unjudged => [0x8a, 0x96, 0xa8, 0x24],
             Self::Band => [0x3b, 0x82, 0xf6, 0x38],
-            Self::Expected => [0x8f, 0xa8, 0xcf, 0xff],
-            Self::Value => [0x1d, 0x4e, 0xb8, 0xff],
+            Self::Expected => [0x12, 0xa5, 0x94, 0xff],
+            Self::Value => [0x22, 0x57, 0xc4, 0xff],
             Self::Anomaly(Side::High) => [0xd9, 0x2d, 0x20, 0xff],
             Self::Anomaly(Side::Low) => [0xe0, 0x7b, 0x00, 0xff],
             Self::Change => [0x8b, 0x3f, 0xd1, 0xff],
@@ -120,6 +120,7 @@ pub(super) fn shapes(series: &Series) -> Vec<Shape<'_>> {
             ));
         }
     }
+    let mut expected = Vec::new();
     for piece in scale::pieces(points) {
         for judged in judged(points, piece.clone()) {
             let run = &points[judged];
@@ -129,14 +130,16 @@ pub(super) fn shapes(series: &Series) -> Vec<Shape<'_>> {
                 .rev()
                 .filter_map(|p| Some((x(p), y(p.verdict?.lower))));
             shapes.push(Shape::Area(Role::Band, upper.chain(lower).collect()));
-            let expected = run
+            let line = run
                 .iter()
                 .filter_map(|p| Some((x(p), y(p.verdict?.expected))));
-            shapes.push(Shape::Line(Role::Expected, 1.4, expected.collect()));
+            expected.push(Shape::Line(Role::Expected, 1.0, line.collect()));
         }
         let values = points[piece].iter().map(|p| (x(p), y(p.value)));
         shapes.push(Shape::Line(Role::Value, 1.4, values.collect()));
     }
+    // Over the values: it is the thinner line, and what differs from it is what counts.
+    shapes.append(&mut expected);
     for point in points {
         if point.is_change_point {
             let at = x(point);
@@ -197,12 +200,19 @@ fn heading(shapes: &mut Vec<Shape<'_>>, series: &Series) {
     if series.points.iter().any(|point| point.is_change_point) {
         entries.push((Role::Change, "change".to_owned()));
     }
-    let mut right = PLOT.2;
-    for (role, label) in entries.into_iter().rev() {
-        let width = label.chars().count() as f64 * 7.9;
-        shapes.push(Shape::Text(Role::Text, 13.0, (right, 27.0), 1.0, label));
-        let key = [right - width - 20.0, 20.0, 14.0, 5.0];
-        shapes.push(Shape::Box(role, key));
-        right -= width + 42.0;
+    let width = |label: &str| 20.0 + label.chars().count() as f64 * 7.3;
+    let widths: f64 = entries.iter().map(|(_, label)| width(label) + 18.0).sum();
+    let mut left = PLOT.2 - widths + 18.0;
+    for (role, label) in entries {
+        shapes.push(Shape::Box(role, [left, 20.0, 14.0, 5.0]));
+        let next = left + width(&label) + 18.0;
+        shapes.push(Shape::Text(
+            Role::Text,
+            13.0,
+            (left + 20.0, 27.0),
+            0.0,
+            label,
+        ));
+        left = next;
     }
 }

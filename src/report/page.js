@@ -7,7 +7,7 @@
   const MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(" ");
   const SVG = "http://www.w3.org/2000/svg";
   const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
-  const digits = (v) => (v === null ? "–" : String(Number(v.toPrecision(6))));
+  const digits = (v) => (v === null ? "–" : String(Math.abs(v) >= 1e5 && Math.abs(v) < 1e9 ? Math.round(v) : Number(v.toPrecision(5))));
   const moment = (ms) => new Date(ms).toISOString().replace("T", " ").replace(/(:00)?\.000Z$|Z$/, "");
 
   function tickLabel(ms, step) {
@@ -35,12 +35,16 @@
     if (t.length < 2) continue;
     const find = (name) => card.querySelector(name);
     const chart = find(".chart"), overview = find(".overview"), plot = find(".chart .plot");
-    const ticks = find(".ticks"), brush = find(".brush"), cross = find(".cross"), tip = find(".tip");
+    const ticks = find(".ticks"), brush = find(".overview .brush"), cross = find(".cross"), tip = find(".tip");
     const box = ["x", "y", "width", "height"].map((name) => Number(plot.getAttribute(name)));
     const [left, top, width, height] = box;
     const across = (ms) => (ms / span) * WIDE, down = (value) => ((high - value) / (high - low)) * TALL;
     const shortest = Math.min(span, Math.max((span / t.length) * 12, 1));
     let from = 0, to = span, bottom = low, ceiling = high;
+    // The strip shows the line and the marks of the chart once more, without what makes a mark a record's.
+    for (const name of ["value", "rim"]) {
+      draw(overview.querySelector(".plot"), "path", { class: name, d: plot.querySelector(`.${name}`).getAttribute("d") });
+    }
     card.classList.add("live");
 
     // The first point at or after a time.

@@ -54,8 +54,8 @@ fn write_page(out: &mut String, report: &Report) -> std::fmt::Result {
         escaped(&covered(report)),
     )?;
     write_numbers(out, report)?;
-    for (index, series) in report.series.iter().enumerate() {
-        write_series(out, report, index, series)?;
+    for series in &report.series {
+        write_series(out, report, series)?;
     }
     write_anomalies(out, report)?;
     write_dead_letters(out, &report.dead_letters)?;
@@ -101,12 +101,7 @@ fn write_numbers(out: &mut String, report: &Report) -> std::fmt::Result {
     Ok(())
 }
 
-fn write_series(
-    out: &mut String,
-    report: &Report,
-    index: usize,
-    series: &Series,
-) -> std::fmt::Result {
+fn write_series(out: &mut String, report: &Report, series: &Series) -> std::fmt::Result {
     let name = escaped(&series.name);
     let scale = Scale::of(&series.points);
     let dead: Vec<&DeadLetter> = report
@@ -117,9 +112,9 @@ fn write_series(
             None => report.series.len() == 1,
         })
         .collect();
-    write!(
+    writeln!(
         out,
-        "<section class=\"card series\" data-series=\"{name}\">\n<div class=\"top\">\n<h2>{name}</h2>\n"
+        "<section class=\"card series\" data-series=\"{name}\">\n<div class=\"top\">\n<h2>{name}</h2>"
     )?;
     write_legend(out, series, !dead.is_empty())?;
     let (left, top, width, height) = PLOT;
@@ -137,7 +132,7 @@ fn write_series(
 <svg class=\"plot\" x=\"{left}\" y=\"{top}\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {WIDE} {TALL}\" preserveAspectRatio=\"none\">
 "
     )?;
-    write_plot(out, index, &series.points, &scale, &dead)?;
+    write_plot(out, &series.points, &scale, &dead)?;
     let (bottom, low) = (top + height, 48);
     write!(
         out,
@@ -147,7 +142,6 @@ fn write_series(
 </svg>
 <svg class=\"overview\" viewBox=\"0 0 1200 {}\" aria-hidden=\"true\">
 <svg class=\"plot\" x=\"{left}\" y=\"2\" width=\"{width}\" height=\"{low}\" viewBox=\"0 0 {WIDE} {TALL}\" preserveAspectRatio=\"none\">
-<use href=\"#value-{index}\"/><use href=\"#marks-{index}\"/>
 </svg>
 <rect class=\"brush\" x=\"{left}\" y=\"1\" width=\"{width}\" height=\"{}\"/>
 </svg>
@@ -203,9 +197,9 @@ fn write_ticks(out: &mut String, scale: &Scale, has_points: bool) -> std::fmt::R
     let (right, bottom) = (left + width, top + height);
     for (value, label) in scale.value_ticks(6) {
         let y = top + scale.down(value) * height;
-        write!(
+        writeln!(
             out,
-            "<line class=\"grid\" x1=\"{left}\" x2=\"{right}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/><text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>\n",
+            "<line class=\"grid\" x1=\"{left}\" x2=\"{right}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/><text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>",
             left - 10.0,
             y + 4.0
         )?;
@@ -217,9 +211,9 @@ fn write_ticks(out: &mut String, scale: &Scale, has_points: bool) -> std::fmt::R
     };
     for (timestamp, label) in times {
         let x = left + scale.across(timestamp) * width;
-        write!(
+        writeln!(
             out,
-            "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{top}\" y2=\"{bottom}\"/><text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{label}</text>\n",
+            "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{top}\" y2=\"{bottom}\"/><text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{label}</text>",
             bottom + 20.0
         )?;
     }
@@ -229,7 +223,6 @@ fn write_ticks(out: &mut String, scale: &Scale, has_points: bool) -> std::fmt::R
 /// What is inside the plot, in its own units.
 fn write_plot(
     out: &mut String,
-    index: usize,
     points: &[Point],
     scale: &Scale,
     dead: &[&DeadLetter],
@@ -272,11 +265,9 @@ fn write_plot(
         line(&mut value, points[piece].iter().map(|p| (x(p), y(p.value))))?;
     }
     writeln!(out, "<path class=\"band\" d=\"{band}\"/>")?;
+    writeln!(out, "<path class=\"value\" d=\"{value}\"/>")?;
+    // Over the values: it is the thinner line, and what differs from it is what counts.
     writeln!(out, "<path class=\"expected\" d=\"{expected}\"/>")?;
-    writeln!(
-        out,
-        "<path class=\"value\" id=\"value-{index}\" d=\"{value}\"/>"
-    )?;
     for point in points.iter().filter(|point| point.is_change_point) {
         let (x, at) = (x(point), point.timestamp);
         writeln!(
@@ -308,10 +299,7 @@ fn write_plot(
     for (point, _) in anomalies() {
         write!(rims, "M{} {}h.01", x(point), y(point.value))?;
     }
-    writeln!(
-        out,
-        "<path class=\"rim\" d=\"{rims}\"/>\n<g id=\"marks-{index}\">"
-    )?;
+    writeln!(out, "<path class=\"rim\" d=\"{rims}\"/>\n<g>")?;
     for (point, side) in anomalies() {
         writeln!(
             out,
@@ -418,9 +406,9 @@ fn write_anomalies(out: &mut String, report: &Report) -> std::fmt::Result {
         counted(all.len(), "anomaly", "anomalies")
     )?;
     if !all.is_empty() {
-        write!(
+        writeln!(
             out,
-            "<div class=\"wide\"><table class=\"anomalies\">\n<thead><tr>{}<th>time</th><th class=\"right\">value</th><th class=\"right\">expected</th><th class=\"right\">band</th><th>side</th><th>severity</th><th class=\"right\">offset</th></tr></thead>\n<tbody>\n",
+            "<div class=\"wide\"><table class=\"anomalies\">\n<thead><tr>{}<th>time</th><th class=\"right\">value</th><th class=\"right\">expected</th><th class=\"right\">band</th><th>side</th><th>severity</th><th class=\"right\">offset</th></tr></thead>\n<tbody>",
             if has_names { "<th>series</th>" } else { "" }
         )?;
         for (series, point, side) in all.iter().take(MOST_ROWS) {
@@ -440,14 +428,14 @@ fn write_anomalies(out: &mut String, report: &Report) -> std::fmt::Result {
             let side = side.name();
             writeln!(
                 out,
-                "<tr data-series=\"{name}\" data-at=\"{}\">{cell}<td>{}</td><td class=\"right\">{}</td><td class=\"right\">{}</td><td class=\"right\">{} to {}</td><td><span class=\"{side}\">{side}</span></td><td><meter value=\"{:.4}\"></meter> {:.2}</td><td class=\"right\">{offset}</td></tr>",
+                "<tr data-series=\"{name}\" data-at=\"{}\">{cell}<td>{}</td><td class=\"right\">{}</td><td class=\"right\">{}</td><td class=\"right\">{} to {}</td><td><span class=\"{side}\">{side}</span></td><td><span class=\"bar\"><i style=\"width:{:.0}%\"></i></span>{:.2}</td><td class=\"right\">{offset}</td></tr>",
                 point.timestamp,
                 moment(point.timestamp),
                 number(point.value),
                 number(verdict.expected),
                 number(verdict.lower),
                 number(verdict.upper),
-                verdict.severity,
+                verdict.severity.clamp(0.0, 1.0) * 100.0,
                 verdict.severity,
             )?;
         }
@@ -462,9 +450,9 @@ fn write_dead_letters(out: &mut String, letters: &[DeadLetter]) -> std::fmt::Res
     if letters.is_empty() {
         return Ok(());
     }
-    write!(
+    writeln!(
         out,
-        "<section class=\"card\">\n<h2>{}</h2>\n<div class=\"wide\"><table class=\"dead-letters\">\n<thead><tr><th class=\"right\">offset</th><th>reason</th><th>detail</th><th>message</th></tr></thead>\n<tbody>\n",
+        "<section class=\"card\">\n<h2>{}</h2>\n<div class=\"wide\"><table class=\"dead-letters\">\n<thead><tr><th class=\"right\">offset</th><th>reason</th><th>detail</th><th>message</th></tr></thead>\n<tbody>",
         counted(letters.len(), "dead letter", "dead letters")
     )?;
     for letter in letters.iter().take(MOST_ROWS) {

@@ -75,16 +75,10 @@ impl Scale {
         if air <= 0.0 {
             air = if high == 0.0 { 1.0 } else { high.abs() * 0.1 };
         }
-        // What is never negative gets no negative ground.
-        let floor = if low >= 0.0 {
-            (low - air).max(0.0)
-        } else {
-            low - air
-        };
         Self {
             first,
             last: last.max(first + 1),
-            low: floor,
+            low: low - air,
             high: high + air,
         }
     }
@@ -231,21 +225,21 @@ pub(super) fn unjudged(points: &[Point]) -> Vec<Range<usize>> {
     runs
 }
 
-/// `value` with up to six digits that count.
+/// `value` with up to five digits that count, or all before the point.
 pub(super) fn number(value: f64) -> String {
     if value == 0.0 {
         return "0".to_owned();
     }
     let size = value.abs();
     if !(1e-4..1e9).contains(&size) {
-        let text = format!("{value:.5e}");
+        let text = format!("{value:.4e}");
         return match text.split_once('e') {
             Some((digits, exponent)) => format!("{}e{exponent}", without_zeros(digits)),
             None => text,
         };
     }
     let before_point = size.log10().floor() as i32 + 1;
-    let decimals = usize::try_from(6 - before_point).unwrap_or(0);
+    let decimals = usize::try_from(5 - before_point).unwrap_or(0);
     let text = format!("{value:.decimals$}");
     without_zeros(&text).to_owned()
 }
