@@ -2,6 +2,7 @@
 
 mod deadletters;
 mod demo;
+mod compare;
 mod host;
 mod judge;
 mod kill_points;
@@ -29,6 +30,7 @@ enum Command {
     #[command(name = "deadletters")]
     DeadLetters(deadletters::DeadLetters),
     Demo(demo::Args),
+    Compare(compare::Args),
     Host(host::Args),
     Judge(judge::Judge),
     Replay(replay::Args),
@@ -47,6 +49,7 @@ pub fn run() -> ExitCode {
     let done: Result<(), Failure> = match Cli::parse().command {
         Command::DeadLetters(args) => args.run(),
         Command::Demo(args) => demo::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Host(args) => host::run(args),
         Command::Judge(judge) => judge.run(),
         Command::Replay(args) => replay::run(&args),

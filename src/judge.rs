@@ -20,6 +20,7 @@ use crate::config::{InvalidSetting, Settings};
 use crate::message::Message;
 use crate::record::places::Places;
 use crate::record::{Data, SinkError, Stream};
+use crate::remote::RemoteError;
 use crate::row::{Row, RowError};
 use crate::series::Timestamp;
 use crate::store::{Ledger, StoreError};
@@ -106,6 +107,9 @@ pub enum JudgeError {
         /// The topic-partition.
         shard: ShardId,
     },
+    /// The remote detector failed; nothing of the partition is recorded or saved.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// A defect: a part of the work ended without a result.
     #[error("a defect of lapwing: {0}")]
     Defect(#[from] tokio::task::JoinError),
@@ -202,7 +206,7 @@ impl Inner {
             let mut judged = tokio::task::block_in_place(|| {
                 let _timer = telemetry::JUDGE_SECONDS.start_timer();
                 batch::judge(shard_now, rules, &self.detector, messages, &rows, verdicts)
-            });
+            })?;
             fail::fail_point!("judge::before-record");
             // Joined, not tried: a place that fails does not cut short what another is writing.
             let (anomalies, dead_letters, verdicts) = tokio::join!(

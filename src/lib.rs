@@ -5,8 +5,8 @@
 pub mod series;
 
 pub mod detector;
-pub mod contract;
 pub mod request;
+pub mod contract;
 
 pub mod message;
 pub mod row;
@@ -21,15 +21,14 @@ pub mod kafka;
 pub mod record;
 
 pub mod remote;
-
 pub mod judge;
 
 pub mod replay;
 pub mod report;
 
-pub mod invocation;
 pub mod api;
 
+pub mod invocation;
 pub mod functions;
 pub mod handler;
 

@@ -29,8 +29,7 @@ use crate::contract::{
     Operation, Version, path,
 };
 use crate::detector::{
-    Boundary, DetectError, EntireVerdict, ErrorCode, LastVerdict, Model, Options, PointVerdict,
-    Workspace,
+    Boundary, DetectError, EntireVerdict, ErrorCode, LastVerdict, Model, Options, Workspace,
 };
 use crate::series::Timestamp;
 
@@ -212,18 +211,7 @@ impl RemoteDetector {
             .call(Operation::Last, timestamps, values, options)
             .await?;
         let answer: LastAnswer = self.read(&response)?;
-        Ok(LastVerdict {
-            is_anomaly: answer.is_anomaly,
-            is_positive_anomaly: answer.is_positive_anomaly,
-            is_negative_anomaly: answer.is_negative_anomaly,
-            expected_value: answer.expected_value,
-            upper_margin: answer.upper_margin,
-            lower_margin: answer.lower_margin,
-            severity: answer.severity.unwrap_or_default(),
-            period: answer.period,
-            suggested_window: answer.suggested_window,
-            model: model(&response),
-        })
+        Ok(answer.into_verdict(model(&response)))
     }
 
     /// Judges every point of a series.
@@ -238,34 +226,8 @@ impl RemoteDetector {
             .await?;
         let answer: EntireAnswer = self.read(&response)?;
         let n = values.len();
-        let severity = answer.severity.unwrap_or_else(|| vec![0.0; n]);
-        let lengths = [
-            answer.expected_values.len(),
-            answer.upper_margins.len(),
-            answer.lower_margins.len(),
-            answer.is_anomaly.len(),
-            answer.is_negative_anomaly.len(),
-            answer.is_positive_anomaly.len(),
-            severity.len(),
-        ];
-        if lengths.iter().any(|length| *length != n) {
-            return Err(
-                self.unintelligible(format!("its lists are not as long as the series, {n}"))
-            );
-        }
-        let points = (0..n).map(|i| PointVerdict {
-            is_anomaly: answer.is_anomaly[i],
-            is_positive_anomaly: answer.is_positive_anomaly[i],
-            is_negative_anomaly: answer.is_negative_anomaly[i],
-            expected_value: answer.expected_values[i],
-            upper_margin: answer.upper_margins[i],
-            lower_margin: answer.lower_margins[i],
-            severity: severity[i],
-        });
-        Ok(EntireVerdict {
-            points: points.collect(),
-            period: answer.period,
-            model: model(&response),
+        answer.into_verdict(n, model(&response)).ok_or_else(|| {
+            self.unintelligible(format!("its lists are not as long as the series, {n}"))
         })
     }
 

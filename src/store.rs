@@ -217,6 +217,17 @@ impl StoreError {
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Conflict { .. })
     }
+
+    /// The kind of error in one word, for metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Conflict { .. } => "conflict",
+            Self::Unavailable { .. } => "unavailable",
+            Self::Corrupt { .. } => "corrupt",
+            Self::Refused { .. } => "refused",
+            Self::Full { .. } => "full",
+        }
+    }
 }
 
 /// What helps against a shard that cannot be read.

@@ -77,6 +77,9 @@ impl WindowStore for Troubled {
     fn place(&self) -> String {
         "a troubled store".to_owned()
     }
+    fn kind(&self) -> &'static str {
+        self.store.kind()
+    }
     async fn load(&self, id: &ShardId) -> Result<Option<Loaded>, StoreError> {
         self.meet(self.store.load(id)).await
     }

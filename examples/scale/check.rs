@@ -164,7 +164,7 @@ impl Sink for Checked {
                     }
                     VerdictFields::NotJudged { .. } => counts.not_judged += 1,
                 }
-                counts.verdicts % ONE_IN == 0
+                counts.verdicts.is_multiple_of(ONE_IN)
             };
             if is_due {
                 let wrong = self.check(verdict);

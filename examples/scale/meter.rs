@@ -98,6 +98,14 @@ impl WindowStore for Metered {
         self.store.place()
     }
 
+    fn kind(&self) -> &'static str {
+        self.store.kind()
+    }
+
+    fn most_entry_bytes(&self) -> usize {
+        self.store.most_entry_bytes()
+    }
+
     async fn load(&self, id: &ShardId) -> Result<Option<Loaded>, StoreError> {
         add(&self.traffic.loads, 1);
         self.store.load(id).await

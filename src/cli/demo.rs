@@ -97,7 +97,7 @@ fn fresh_folder(out: &Path) -> Result<PathBuf, Failure> {
 async fn replay(out: &Path) -> Result<Duration, Failure> {
     let app = out.join("app");
     stage::lay_out(&app, &std::env::current_exe()?, &Settings::default())?;
-    let rows = rows_of(out)?;
+    let rows = rows_of(out)?.len() as u64;
 
     let cluster: MockCluster<'static, DefaultProducerContext> = MockCluster::new(1)?;
     cluster.create_topic(TOPIC, 1, 1)?;
@@ -123,7 +123,10 @@ fn settings(out: &Path, brokers: &str) -> Vec<(String, String)> {
         ("KafkaTopic", TOPIC.to_owned()),
         ("KafkaGroup", "anomaly-detection-group".to_owned()),
         ("REPLAY_SCHEDULE", "* * * * * *".to_owned()),
-        ("Replay__Source", path("app/data/sample_network_data.csv")),
+        (
+            "Replay__Source",
+            out.join("app").join(stage::SAMPLE.0).display().to_string(),
+        ),
         ("Replay__RowsPerTick", ROWS_PER_TICK.to_string()),
         ("Store__Kind", "file".to_owned()),
         ("Store__Path", path("state")),
@@ -185,16 +188,18 @@ async fn follow(events: &mut UnboundedReceiver<Event>, rows: u64) -> Result<Dura
     }
 }
 
-/// Rows of the staged sample.
-fn rows_of(out: &Path) -> Result<u64, Failure> {
-    let path = out.join("app/data/sample_network_data.csv");
+/// The rows of the staged sample: timestamp and value, whatever they hold.
+fn rows_of(out: &Path) -> Result<Vec<(String, String)>, Failure> {
+    let path = out.join("app").join(stage::SAMPLE.0);
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_path(&path)?;
-    let mut row = csv::ByteRecord::new();
-    let mut rows = 0;
-    while reader.read_byte_record(&mut row)? {
-        rows += 1;
-    }
-    Ok(rows)
+    let field = |row: &csv::StringRecord, index| row.get(index).unwrap_or_default().to_owned();
+    reader
+        .records()
+        .map(|row| {
+            row.map(|row| (field(&row, 0), field(&row, 1)))
+                .map_err(Failure::from)
+        })
+        .collect()
 }
 
 /// The closing lines.
@@ -207,12 +212,12 @@ struct Summary<'a> {
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Outcome {
-            rows,
             judged,
             anomalies,
             dead_letters,
             ..
         } = self.outcome;
+        let rows = self.outcome.rows.len();
         let per_second = *judged as f64 / self.elapsed.as_secs_f64().max(1e-3);
         writeln!(
             f,

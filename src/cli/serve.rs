@@ -12,6 +12,7 @@ use crate::handler::{self, Parts};
 use crate::judge::Pipeline;
 use crate::record::places::Places;
 use crate::replay::Replayer;
+use crate::store::azure::Account;
 use crate::store::{self, Ledger};
 use crate::telemetry;
 
@@ -119,7 +120,11 @@ fn parts(settings: &Settings) -> Parts {
         let ledger = Ledger::from_settings(store::from_settings(settings)?, settings)?;
         Pipeline::new(settings, ledger, Places::from_settings(settings)?)
     };
-    let replay = || Replayer::from_settings(settings, store::from_settings(settings)?, |_| None);
+    let replay = || -> Result<Replayer, InvalidSetting> {
+        let account = Account::from_settings(settings)?;
+        let blob = |url: &url::Url| account.as_ref()?.blob(url);
+        Replayer::from_settings(settings, store::from_settings(settings)?, blob)
+    };
     Parts {
         detect: detect().map_err(|error| error.to_string()),
         replay: replay().map_err(|error| error.to_string()),

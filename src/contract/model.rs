@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 
 use super::schema;
-use crate::detector::{EntireVerdict, Granularity, Impute, LastVerdict, Options};
+use crate::detector::{
+    EntireVerdict, Granularity, Impute, LastVerdict, Model, Options, PointVerdict,
+};
 use crate::series::Timestamp;
 
 /// What is asked of `entire` and `last`.
@@ -215,6 +217,22 @@ impl LastAnswer {
         }
     }
 
+    /// The verdict that the answer tells. It does not tell the model, and v1.0 no severity: 0 stands for it.
+    pub fn into_verdict(self, model: Model) -> LastVerdict {
+        LastVerdict {
+            is_anomaly: self.is_anomaly,
+            is_positive_anomaly: self.is_positive_anomaly,
+            is_negative_anomaly: self.is_negative_anomaly,
+            expected_value: self.expected_value,
+            upper_margin: self.upper_margin,
+            lower_margin: self.lower_margin,
+            severity: self.severity.unwrap_or_default(),
+            period: self.period,
+            suggested_window: self.suggested_window,
+            model,
+        }
+    }
+
     /// Whether every number can be written: JSON has neither NaN nor infinity.
     pub(crate) fn is_finite(&self) -> bool {
         let severity = self.severity.unwrap_or_default();
@@ -243,6 +261,38 @@ impl EntireAnswer {
             is_positive_anomaly: points.iter().map(|p| p.is_positive_anomaly).collect(),
             severity: has_severity.then(|| points.iter().map(|p| p.severity).collect()),
         }
+    }
+
+    /// The verdict that the answer tells of a series of so many points; `None` where its lists have other
+    /// lengths. It does not tell the model, and v1.0 no severity: 0 stands for it.
+    pub fn into_verdict(self, points: usize, model: Model) -> Option<EntireVerdict> {
+        let severity = self.severity.unwrap_or_else(|| vec![0.0; points]);
+        let lengths = [
+            self.expected_values.len(),
+            self.upper_margins.len(),
+            self.lower_margins.len(),
+            self.is_anomaly.len(),
+            self.is_negative_anomaly.len(),
+            self.is_positive_anomaly.len(),
+            severity.len(),
+        ];
+        if lengths.iter().any(|length| *length != points) {
+            return None;
+        }
+        let points = (0..points).map(|i| PointVerdict {
+            is_anomaly: self.is_anomaly[i],
+            is_positive_anomaly: self.is_positive_anomaly[i],
+            is_negative_anomaly: self.is_negative_anomaly[i],
+            expected_value: self.expected_values[i],
+            upper_margin: self.upper_margins[i],
+            lower_margin: self.lower_margins[i],
+            severity: severity[i],
+        });
+        Some(EntireVerdict {
+            points: points.collect(),
+            period: self.period,
+            model,
+        })
     }
 
     /// Whether every number can be written: JSON has neither NaN nor infinity.

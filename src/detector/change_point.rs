@@ -107,16 +107,16 @@ impl Workspace {
     ) -> Result<ChangePoints, DetectError> {
         let threshold = options.threshold()?;
         let values = series.values;
-        let unseasonal = options.detector(None);
-        self.validate(&series, &unseasonal)?;
+        let detector = options.detector();
+        self.validate(&series, &detector)?;
         let window = options.window(values.len())?;
         let period = match options.period {
-            Some(_) => {
-                self.validate(&series, &options.detector(options.period))?;
-                options.period.unwrap_or(0) as usize
+            Some(period) if self.gaps().slots() < 2 * i64::from(period) + 1 => {
+                return Err(DetectError::insufficient_points());
             }
+            Some(period) => period as usize,
             None if self.gaps().missing_ratio() > MOST_MISSING => 0,
-            None => self.find_period(values, &unseasonal)?,
+            None => self.find_period(values, &detector)?,
         };
         let gaps = self.gaps();
         if period > 1 && gaps.missing_ratio() > MOST_MISSING {
@@ -164,7 +164,7 @@ impl ChangePointOptions {
             let most = (n / WINDOWS_PER_SERIES).max(SHORTEST_WINDOW as usize);
             return Ok(usual.min(most));
         };
-        if window >= SHORTEST_WINDOW && 2 * window as usize <= n - 1 {
+        if window >= SHORTEST_WINDOW && 2 * (window as usize) < n {
             return Ok(window as usize);
         }
         let text = format!(
@@ -174,11 +174,10 @@ impl ChangePointOptions {
     }
 
     /// What the checks of the series and the period search want to know.
-    fn detector(&self, period: Option<u32>) -> Options {
+    fn detector(&self) -> Options {
         Options {
             granularity: self.granularity,
             custom_interval: self.custom_interval,
-            period,
             ..Options::default()
         }
     }

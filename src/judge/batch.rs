@@ -10,6 +10,7 @@ use super::{Absorbed, Anomaly, events};
 use crate::detector::{DetectError, LastVerdict};
 use crate::message::Message;
 use crate::record::{Event, Stream};
+use crate::remote::RemoteError;
 use crate::row::{Row, RowError};
 use crate::series::{Point, Timestamp};
 use crate::telemetry;
@@ -39,7 +40,8 @@ thread_local! {
 }
 
 /// Judges what is fresh of `messages`, whose `rows` are parallel to them. Events of every verdict are made
-/// only where a place takes them.
+/// only where a place takes them. The only error is that a remote detector failed and the settings say that
+/// the batch then does.
 pub(super) fn judge(
     shard: &Shard,
     rules: &Rules,
@@ -47,7 +49,7 @@ pub(super) fn judge(
     messages: &[Message],
     rows: &[Result<Row, RowError>],
     with_verdicts: bool,
-) -> Judged {
+) -> Result<Judged, RemoteError> {
     let arrivals: Vec<Arrival<'_>> = std::iter::zip(messages, rows)
         .map(|(message, row)| Arrival {
             offset: message.offset,
@@ -58,24 +60,34 @@ pub(super) fn judge(
     let mut plan = shard.plan(rules, &arrivals);
     let mut outcomes: Vec<Option<Outcome>> = Vec::new();
     outcomes.resize_with(messages.len(), || None);
-    let judged: Vec<Vec<(usize, Outcome)>> = plan
+    let runtime = detector.runtime();
+    let judged: Result<Vec<Vec<(usize, Outcome)>>, RemoteError> = plan
         .work
         .par_iter_mut()
         .map(|work| {
             let mut judged = Vec::new();
+            let mut failure = None;
             work.run(rules, |index, push, window| {
-                let verdict = (push.is_kept() && window.len() >= rules.min_points).then(|| {
+                if failure.is_some() {
+                    return;
+                }
+                let judges = push.is_kept() && window.len() >= rules.min_points;
+                let verdict = judges.then(|| {
+                    let series = rows[index].as_ref().map_or("", |row| &row.series);
                     WINDOW.with_borrow_mut(|(timestamps, values)| {
                         window.copy_to(timestamps, values);
-                        detector.last(timestamps, values)
+                        detector.last(runtime.as_ref(), series, timestamps, values)
                     })
                 });
-                judged.push((index, Outcome { push, verdict }));
+                match verdict.transpose() {
+                    Ok(verdict) => judged.push((index, Outcome { push, verdict })),
+                    Err(error) => failure = Some(error),
+                }
             });
-            judged
+            failure.map_or(Ok(judged), Err)
         })
         .collect();
-    for (index, outcome) in judged.into_iter().flatten() {
+    for (index, outcome) in judged?.into_iter().flatten() {
         outcomes[index] = Some(outcome);
     }
 
@@ -131,7 +143,7 @@ pub(super) fn judge(
         events.sort_by_key(|event| event.id.position());
     }
     batch.change = Change::new(plan);
-    batch
+    Ok(batch)
 }
 
 impl Judged {

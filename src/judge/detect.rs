@@ -1,12 +1,16 @@
-//! The embedded detector as the pipeline uses it: options from the settings, scratch memory per thread.
+//! The detector as the pipeline uses it, embedded or remote: options from the settings, scratch memory per
+//! thread.
 
 use std::cell::RefCell;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
+
 use crate::config::{self, InvalidSetting, Settings};
 use crate::detector::{Boundary, DetectError, LastVerdict, Options, Workspace};
 use crate::record::DetectorData;
+use crate::remote::{RemoteDetector, RemoteError};
 use crate::series::Timestamp;
 
 thread_local! {
@@ -17,6 +21,8 @@ thread_local! {
 #[derive(Clone, Debug)]
 pub(super) struct Detector {
     options: Options,
+    /// Judges instead of the embedded detector.
+    remote: Option<Arc<RemoteDetector>>,
     /// The options as every record shows them.
     pub(super) data: Arc<DetectorData>,
 }
@@ -56,15 +62,33 @@ impl Detector {
         };
         Ok(Self {
             options,
+            remote: RemoteDetector::from_settings(settings)?.map(Arc::new),
             data: Arc::new(data),
         })
     }
 
+    /// Judges the newest point of `series`. Blocks until a remote detector has answered, on whose behalf
+    /// `runtime` works meanwhile.
     pub(super) fn last(
         &self,
+        runtime: Option<&Handle>,
+        series: &str,
         timestamps: &[Timestamp],
         values: &[f64],
-    ) -> Result<LastVerdict, DetectError> {
-        WORKSPACE.with_borrow_mut(|workspace| workspace.last(timestamps, values, &self.options))
+    ) -> Result<Result<LastVerdict, DetectError>, RemoteError> {
+        let (Some(remote), Some(runtime)) = (&self.remote, runtime) else {
+            return Ok(WORKSPACE
+                .with_borrow_mut(|workspace| workspace.last(timestamps, values, &self.options)));
+        };
+        match runtime.block_on(remote.last(series, timestamps, values, &self.options)) {
+            Ok(verdict) => Ok(Ok(verdict)),
+            Err(RemoteError::Refused(refusal)) => Ok(Err(refusal)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The runtime that a remote detector's calls need, from within it; `None` for the embedded one.
+    pub(super) fn runtime(&self) -> Option<Handle> {
+        self.remote.as_ref().map(|_| Handle::current())
     }
 }

@@ -205,7 +205,10 @@ impl BlobSink {
         length: u64,
     ) -> azure_core::Result<(Option<(u32, i64)>, bool)> {
         let mut reach = LOOK_BACK;
-        while length > 0 {
+        if length == 0 {
+            return Ok((None, false));
+        }
+        loop {
             let start = length.saturating_sub(reach);
             let options = BlobClientDownloadOptions {
                 range: Some(HttpRange::new(start, length - start)),
@@ -216,9 +219,11 @@ impl BlobSink {
             if let Tail::Found(end, last) = read_tail(&tail, start == 0) {
                 return Ok((last, end < tail.len()));
             }
+            if start == 0 {
+                return Ok((None, false));
+            }
             reach = reach.saturating_mul(8);
         }
-        Ok((None, false))
     }
 
     /// Names and lengths of the blobs whose name begins with `prefix`; none when there is no container.

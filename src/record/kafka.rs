@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::future_producer::DeliveryFuture;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use tokio::time::Instant;
 
@@ -43,6 +44,8 @@ impl KafkaSink {
             .set("acks", "all")
             .set("compression.type", "lz4")
             .set("linger.ms", "5")
+            // What Java clients do with a key, so that a series keeps its partition beside them.
+            .set("partitioner", "murmur2_random")
             .set("message.max.bytes", MOST_MESSAGE_BYTES)
             .set("queue.buffering.max.kbytes", MOST_WAITING_KIB)
             .set("message.timeout.ms", timeout.as_millis().to_string());
@@ -103,28 +106,36 @@ impl KafkaSink {
         Ok(())
     }
 
-    /// Waits for one delivery; an event that the topic finds too large goes again without the bulk of
-    /// its message, because a poison message must not stop its partition.
+    /// Waits for one delivery. The broker refuses a whole batch for its size, so an event that was in
+    /// one goes alone; one that is too large alone goes without the bulk of its message, because a
+    /// poison message must not stop its partition.
     async fn delivered(
         &self,
         producer: &FutureProducer,
         event: &Event,
-        delivery: rdkafka::producer::future_producer::DeliveryFuture,
+        delivery: DeliveryFuture,
     ) -> Result<(), Failure> {
-        let outcome = delivery.await.map_err(|_| Failure::Closed)?;
-        match outcome {
-            Ok(_) => Ok(()),
-            Err((error, _)) if is(&error, RDKafkaErrorCode::MessageSizeTooLarge) => {
-                let cut = event.cut().ok_or(error)?;
-                let message = Message::of(&cut)?;
-                producer
-                    .send(message.record(&self.topic), self.timeout)
-                    .await
-                    .map(drop)
-                    .map_err(|(error, _)| error.into())
-            }
-            Err((error, _)) => Err(error.into()),
+        match delivery.await.map_err(|_| Failure::Closed)? {
+            Ok(_) => return Ok(()),
+            Err((error, _)) if is(&error, RDKafkaErrorCode::MessageSizeTooLarge) => {}
+            Err((error, _)) => return Err(error.into()),
         }
+        match self.send_alone(producer, event).await {
+            Err(Failure::Kafka(error)) if is(&error, RDKafkaErrorCode::MessageSizeTooLarge) => {
+                let cut = event.cut().ok_or(error)?;
+                self.send_alone(producer, &cut).await
+            }
+            sent => sent,
+        }
+    }
+
+    async fn send_alone(&self, producer: &FutureProducer, event: &Event) -> Result<(), Failure> {
+        let message = Message::of(event)?;
+        producer
+            .send(message.record(&self.topic), self.timeout)
+            .await
+            .map(drop)
+            .map_err(|(error, _)| error.into())
     }
 }
 

@@ -88,11 +88,11 @@ pub enum ProduceError {
         /// `host:port`, comma separated.
         brokers: String,
         /// What librdkafka said.
-        source: KafkaError,
+        source: Box<KafkaError>,
     },
     /// The producer cannot be built from its settings.
     #[error("the kafka producer cannot be made; check the Kafka settings")]
-    Misconfigured(#[source] KafkaError),
+    Misconfigured(#[source] Box<KafkaError>),
     /// Anything else; trying again may help.
     #[error("rows cannot be delivered to topic {topic} at {brokers}")]
     Undelivered {
@@ -101,7 +101,7 @@ pub enum ProduceError {
         /// `host:port`, comma separated.
         brokers: String,
         /// What librdkafka said.
-        source: KafkaError,
+        source: Box<KafkaError>,
     },
 }
 
@@ -122,7 +122,7 @@ impl Producer {
             .set("partitioner", "murmur2_random")
             .set("linger.ms", "5")
             .create()
-            .map_err(ProduceError::Misconfigured)?;
+            .map_err(|error| ProduceError::Misconfigured(Box::new(error)))?;
         Ok(Self {
             inner,
             brokers: cluster
@@ -145,7 +145,9 @@ impl Producer {
         cluster: &ClientConfig,
         partitions: i32,
     ) -> Result<(), ProduceError> {
-        let admin: AdminClient<_> = cluster.create().map_err(ProduceError::Misconfigured)?;
+        let admin: AdminClient<_> = cluster
+            .create()
+            .map_err(|error| ProduceError::Misconfigured(Box::new(error)))?;
         let topic = NewTopic::new(&self.topic, partitions, TopicReplication::Fixed(-1));
         let options = AdminOptions::new()
             .request_timeout(Some(self.timeout))
@@ -255,12 +257,12 @@ impl Producer {
             ) => ProduceError::Refused {
                 topic,
                 brokers,
-                source: error,
+                source: Box::new(error),
             },
             _ => ProduceError::Undelivered {
                 topic,
                 brokers,
-                source: error,
+                source: Box::new(error),
             },
         }
     }

@@ -112,9 +112,9 @@ fn write_series(out: &mut String, report: &Report, series: &Series) -> std::fmt:
             None => report.series.len() == 1,
         })
         .collect();
-    write!(
+    writeln!(
         out,
-        "<section class=\"card series\" data-series=\"{name}\">\n<div class=\"top\">\n<h2>{name}</h2>\n"
+        "<section class=\"card series\" data-series=\"{name}\">\n<div class=\"top\">\n<h2>{name}</h2>"
     )?;
     write_legend(out, series, !dead.is_empty())?;
     let (left, top, width, height) = PLOT;
@@ -197,9 +197,9 @@ fn write_ticks(out: &mut String, scale: &Scale, has_points: bool) -> std::fmt::R
     let (right, bottom) = (left + width, top + height);
     for (value, label) in scale.value_ticks(6) {
         let y = top + scale.down(value) * height;
-        write!(
+        writeln!(
             out,
-            "<line class=\"grid\" x1=\"{left}\" x2=\"{right}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/><text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>\n",
+            "<line class=\"grid\" x1=\"{left}\" x2=\"{right}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/><text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>",
             left - 10.0,
             y + 4.0
         )?;
@@ -211,9 +211,9 @@ fn write_ticks(out: &mut String, scale: &Scale, has_points: bool) -> std::fmt::R
     };
     for (timestamp, label) in times {
         let x = left + scale.across(timestamp) * width;
-        write!(
+        writeln!(
             out,
-            "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{top}\" y2=\"{bottom}\"/><text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{label}</text>\n",
+            "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{top}\" y2=\"{bottom}\"/><text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{label}</text>",
             bottom + 20.0
         )?;
     }
@@ -406,9 +406,9 @@ fn write_anomalies(out: &mut String, report: &Report) -> std::fmt::Result {
         counted(all.len(), "anomaly", "anomalies")
     )?;
     if !all.is_empty() {
-        write!(
+        writeln!(
             out,
-            "<div class=\"wide\"><table class=\"anomalies\">\n<thead><tr>{}<th>time</th><th class=\"right\">value</th><th class=\"right\">expected</th><th class=\"right\">band</th><th>side</th><th>severity</th><th class=\"right\">offset</th></tr></thead>\n<tbody>\n",
+            "<div class=\"wide\"><table class=\"anomalies\">\n<thead><tr>{}<th>time</th><th class=\"right\">value</th><th class=\"right\">expected</th><th class=\"right\">band</th><th>side</th><th>severity</th><th class=\"right\">offset</th></tr></thead>\n<tbody>",
             if has_names { "<th>series</th>" } else { "" }
         )?;
         for (series, point, side) in all.iter().take(MOST_ROWS) {
@@ -450,9 +450,9 @@ fn write_dead_letters(out: &mut String, letters: &[DeadLetter]) -> std::fmt::Res
     if letters.is_empty() {
         return Ok(());
     }
-    write!(
+    writeln!(
         out,
-        "<section class=\"card\">\n<h2>{}</h2>\n<div class=\"wide\"><table class=\"dead-letters\">\n<thead><tr><th class=\"right\">offset</th><th>reason</th><th>detail</th><th>message</th></tr></thead>\n<tbody>\n",
+        "<section class=\"card\">\n<h2>{}</h2>\n<div class=\"wide\"><table class=\"dead-letters\">\n<thead><tr><th class=\"right\">offset</th><th>reason</th><th>detail</th><th>message</th></tr></thead>\n<tbody>",
         counted(letters.len(), "dead letter", "dead letters")
     )?;
     for letter in letters.iter().take(MOST_ROWS) {

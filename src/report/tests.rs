@@ -107,7 +107,7 @@ fn the_page_is_self_contained_and_nothing_in_it_is_run() {
 fn gaps_break_the_line_and_a_window_that_fills_is_shown() {
     let series = series(14);
     assert_eq!(scale::pieces(&series.points), [0..900, 900..4012]);
-    assert_eq!(scale::unjudged(&series.points), [0..288]);
+    assert_eq!(scale::unjudged(&series.points), vec![0..288]);
     let page = html(&report(14));
     assert_eq!(page.matches("<rect class=\"gap\"").count(), 1);
     assert_eq!(page.matches("<rect class=\"unjudged\"").count(), 1);

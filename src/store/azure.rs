@@ -19,7 +19,8 @@ use azure_core::http::{
     ClientOptions, ExponentialRetryOptions, Pipeline, RetryOptions, StatusCode, Url,
 };
 use azure_core::time::Duration;
-use azure_storage_blob::{BlobContainerClient, BlobContainerClientOptions};
+use azure_storage_blob::{BlobClient, BlobContainerClient, BlobContainerClientOptions};
+use percent_encoding::percent_decode_str;
 
 use super::{Failure, StoreError};
 use crate::config::{self, InvalidSetting, Settings};
@@ -194,6 +195,20 @@ impl Account {
         };
         BlobContainerClient::new(below(url, name), credential, Some(options))
             .map_err(|error| error.to_string())
+    }
+
+    /// A client for the blob at `url`, where it lies in this account and the URL brings no signature of
+    /// its own.
+    pub fn blob(&self, url: &Url) -> Option<BlobClient> {
+        let own = self.blob.as_ref()?;
+        let base = own.path().trim_end_matches('/');
+        let path = url.path().strip_prefix(base)?.strip_prefix('/')?;
+        let (container, name) = path.split_once('/')?;
+        let is_own = own.origin() == url.origin() && url.query().is_none();
+        // The client encodes names itself.
+        let name = percent_decode_str(name).decode_utf8().ok()?;
+        let container = self.container(container).ok()?;
+        (is_own && !name.is_empty()).then(|| container.blob_client(&name))
     }
 
     /// The table service's endpoint, and a pipeline that signs what goes there.

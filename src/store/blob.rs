@@ -90,7 +90,7 @@ impl BlobStore {
             Err(error) if error_code(&error) == Some("ContainerNotFound") => {
                 match self.container.create(None).await {
                     Err(error) if error_code(&error) != Some("ContainerAlreadyExists") => {
-                        return Err(error);
+                        Err(error)
                     }
                     _ => write().await,
                 }

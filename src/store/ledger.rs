@@ -15,6 +15,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::{Loaded, StoreError, Version, WindowStore, unreadable};
 use crate::config::{self, InvalidSetting, Settings, Span};
+use crate::telemetry;
 use crate::window::codec::{self, Chain, Reading};
 use crate::window::{Change, Rules, Shard, ShardId};
 
@@ -103,8 +104,8 @@ impl Ledger {
             None => false,
             Some(cached) if cached.is_continued_by(first_offset) => true,
             Some(cached) => {
-                let doing = format!("reading the version of {id}");
-                let stored = self.within(0, doing, self.store.version(id)).await;
+                let version = self.store.version(id);
+                let stored = self.within(id, Operation::Version, 0, version).await;
                 let current = stored.as_ref().is_ok_and(|v| *v == cached.version);
                 if !current {
                     *held = None;
@@ -152,9 +153,10 @@ impl Ledger {
     async fn load(&self, id: &ShardId) -> Result<Cached, StoreError> {
         let mut tries = 1;
         loop {
-            let doing = format!("loading {id}");
             let load = self.store.load(id);
-            let stored = self.within(MOST_LOADED_BYTES, doing, load).await?;
+            let stored = self
+                .within(id, Operation::Load, MOST_LOADED_BYTES, load)
+                .await?;
             let Some(stored) = stored else {
                 return Ok(Cached {
                     shard: Shard::default(),
@@ -190,8 +192,9 @@ impl Ledger {
         let write = self
             .store
             .replace(id, Bytes::from(bytes), cached.version.as_ref());
-        let doing = format!("writing a snapshot of {id}");
-        let version = self.within(snapshot_bytes, doing, write).await?;
+        let version = self
+            .within(id, Operation::Replace, snapshot_bytes, write)
+            .await?;
         Ok(Cached {
             shard: cached.shard,
             chain,
@@ -216,8 +219,7 @@ impl Ledger {
         let newest = self.fence_off(id).await;
         let version = newest.as_ref().unwrap_or(version);
         let write = self.store.append(id, Bytes::from(entry), version);
-        let doing = format!("appending to the log of {id}");
-        let version = self.within(bytes, doing, write).await?;
+        let version = self.within(id, Operation::Append, bytes, write).await?;
         cached.shard.apply(change, &self.rules);
         cached.version = Some(version);
         cached.chain = chain;
@@ -241,18 +243,56 @@ impl Ledger {
     /// Gives a request that moves `bytes` up after its deadline.
     async fn within<T>(
         &self,
+        id: &ShardId,
+        operation: Operation,
         bytes: u64,
-        doing: String,
         request: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let extra = Duration::from_secs(bytes / SLOWEST_BYTES_PER_SECOND);
-        match tokio::time::timeout(self.timeout + extra, request).await {
+        let since = Instant::now();
+        let done = match tokio::time::timeout(self.timeout + extra, request).await {
             Ok(done) => done,
             Err(elapsed) => Err(StoreError::Unavailable {
                 place: self.store.place(),
-                doing,
+                doing: format!("{} {id}", operation.doing()),
                 source: Box::new(elapsed),
             }),
+        };
+        let outcome = done.as_ref().map_or_else(StoreError::kind, |_| "done");
+        telemetry::STORE_SECONDS
+            .with_label_values(&[self.store.kind(), operation.name(), outcome])
+            .observe(since.elapsed().as_secs_f64());
+        done
+    }
+}
+
+/// What is asked of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operation {
+    Load,
+    Version,
+    Append,
+    Replace,
+}
+
+impl Operation {
+    /// As metrics call it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Load => "load",
+            Self::Version => "version",
+            Self::Append => "append",
+            Self::Replace => "replace",
+        }
+    }
+
+    /// As an error says it.
+    fn doing(self) -> &'static str {
+        match self {
+            Self::Load => "loading",
+            Self::Version => "reading the version of",
+            Self::Append => "appending to the log of",
+            Self::Replace => "writing a snapshot of",
         }
     }
 }

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use lapwing::message::Message;
 use serde_json::Value;
 
-pub const TOPIC: &str = "aws-cloudwatch-network";
+pub(crate) const TOPIC: &str = "aws-cloudwatch-network";
 
 /// 2026-08-21T14:58:01Z, when the broker took the message with offset 0; the others follow by seconds.
-pub const BROKER_START_MS: i64 = 1_787_324_281_000;
+pub(crate) const BROKER_START_MS: i64 = 1_787_324_281_000;
 
 /// A message of partition 0 with a null key.
-pub fn message(offset: i64, value: &str) -> Message {
+pub(crate) fn message(offset: i64, value: &str) -> Message {
     Message {
         topic: Arc::from(TOPIC),
         partition: 0,
@@ -26,12 +26,12 @@ pub fn message(offset: i64, value: &str) -> Message {
 }
 
 /// The tutorial's row: slot `slot` of a five-minute grid from 2014-03-01T00:00:00Z.
-pub fn row(slot: i64, value: f64) -> String {
+pub(crate) fn row(slot: i64, value: f64) -> String {
     row_at(slot * 300, value)
 }
 
 /// A row so many seconds after 2014-03-01T00:00:00Z.
-pub fn row_at(seconds: i64, value: f64) -> String {
+pub(crate) fn row_at(seconds: i64, value: f64) -> String {
     let start = lapwing::series::Timestamp::parse("2014-03-01")
         .unwrap()
         .micros();
@@ -41,7 +41,7 @@ pub fn row_at(seconds: i64, value: f64) -> String {
 }
 
 /// A quiet series with a ripple, and a spike wherever `spikes` says.
-pub fn value(slot: i64, spikes: &[i64]) -> f64 {
+pub(crate) fn value(slot: i64, spikes: &[i64]) -> f64 {
     let ripple = ((slot * 37) % 23) as f64 / 10.0;
     if spikes.contains(&slot) {
         500.0 + ripple
@@ -51,7 +51,7 @@ pub fn value(slot: i64, spikes: &[i64]) -> f64 {
 }
 
 /// Every event of a stream below `folder`, in the order of topics, partitions, days and lines.
-pub fn events(folder: &Path, stream: &str) -> Vec<Value> {
+pub(crate) fn events(folder: &Path, stream: &str) -> Vec<Value> {
     let mut files = Vec::new();
     let mut folders = vec![folder.join(stream)];
     while let Some(folder) = folders.pop() {
@@ -80,7 +80,7 @@ pub fn events(folder: &Path, stream: &str) -> Vec<Value> {
 }
 
 /// The offsets of events, in their order.
-pub fn offsets(events: &[Value]) -> Vec<i64> {
+pub(crate) fn offsets(events: &[Value]) -> Vec<i64> {
     events
         .iter()
         .map(|event| event["data"]["offset"].as_i64().unwrap())
@@ -88,7 +88,7 @@ pub fn offsets(events: &[Value]) -> Vec<i64> {
 }
 
 /// The reasons of dead letters by offset.
-pub fn reasons(events: &[Value]) -> Vec<(i64, String)> {
+pub(crate) fn reasons(events: &[Value]) -> Vec<(i64, String)> {
     events
         .iter()
         .map(|event| {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A handler process; killed when dropped.
-pub struct Handler {
+pub(crate) struct Handler {
     child: Child,
     base: String,
     client: reqwest::Client,
@@ -21,7 +21,7 @@ pub struct Handler {
 
 impl Handler {
     /// Starts `lapwing serve` as the host does and waits until `GET /` answers.
-    pub async fn start(settings: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start(settings: &[(&str, &str)]) -> Self {
         let port = free_port();
         let mut command = Command::new(env!("CARGO_BIN_EXE_lapwing"));
         command
@@ -49,7 +49,11 @@ impl Handler {
     }
 
     /// Posts an invocation; status and JSON body of the answer, or the error of a connection that broke.
-    pub async fn invoke(&self, function: &str, body: &Value) -> reqwest::Result<(u16, Value)> {
+    pub(crate) async fn invoke(
+        &self,
+        function: &str,
+        body: &Value,
+    ) -> reqwest::Result<(u16, Value)> {
         let response = self
             .client
             .post(format!("{}/{function}", self.base))
@@ -67,7 +71,7 @@ impl Handler {
     }
 
     /// Gets a path; status and text of the answer.
-    pub async fn get(&self, path: &str) -> (u16, String) {
+    pub(crate) async fn get(&self, path: &str) -> (u16, String) {
         let response = self
             .client
             .get(format!("{}{path}", self.base))
@@ -78,7 +82,7 @@ impl Handler {
     }
 
     /// Waits until the process has ended.
-    pub async fn ended(&mut self) -> ExitStatus {
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -90,7 +94,7 @@ impl Handler {
     }
 
     /// Whether the process is still there.
-    pub fn is_running(&mut self) -> bool {
+    pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 }
@@ -112,13 +116,13 @@ fn free_port() -> u16 {
 }
 
 /// A value as the host writes a .NET string: JSON once more.
-pub fn quoted(value: impl Into<Value>) -> String {
+pub(crate) fn quoted(value: impl Into<Value>) -> String {
     value.into().to_string()
 }
 
 /// The payload of a Kafka trigger with cardinality MANY and binary data: offset and bytes of messages of
 /// one partition, with null keys.
-pub fn many_binary(
+pub(crate) fn many_binary(
     topic: &str,
     partition: i32,
     first_broker_ms: i64,
@@ -126,8 +130,8 @@ pub fn many_binary(
 ) -> Value {
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
-    let column =
-        |of: &dyn Fn(&(i64, Vec<u8>)) -> Value| quoted(messages.iter().map(of).collect::<Vec<_>>());
+    type Cell<'a> = &'a dyn Fn(&(i64, Vec<u8>)) -> Value;
+    let column = |of: Cell<'_>| quoted(messages.iter().map(of).collect::<Vec<_>>());
     json!({
         "Data": {"evts": column(&|(_, bytes)| json!(STANDARD.encode(bytes)))},
         "Metadata": {
@@ -146,6 +150,6 @@ pub fn many_binary(
 }
 
 /// A broker timestamp as the host writes it: ISO 8601, a fraction only as long as needed.
-pub fn broker_time(ms: i64) -> String {
+pub(crate) fn broker_time(ms: i64) -> String {
     lapwing::series::Timestamp::from_micros(ms * 1000).to_string()
 }
