@@ -15,7 +15,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("telemetry", &[]),
     ("window", &["config", "detector", "series"]),
-    ("store", &["config", "telemetry", "window"]),
+    ("store", &["config", "series", "telemetry", "window"]),
     ("kafka", &["config"]),
     (
         "record",
