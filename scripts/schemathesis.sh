@@ -2,7 +2,8 @@
 # Requests made up from the served /openapi.json, by schemathesis from PyPI: no server error, no answer that the
 # document does not promise.
 #
-#   scripts/schemathesis.sh [EXAMPLES]     examples per operation; default 20
+#   scripts/schemathesis.sh [EXAMPLES]     examples per operation; default 85,
+#                                          which comes to some 1,000 beside the systematic ones
 #
 # All default checks run but positive_data_acceptance: a schema cannot say that a series must ascend. Instead every
 # 400 must carry a code of the contract, and at least one example in five must be answered 200
@@ -12,7 +13,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 version=4.32.5
-examples=${1:-20}
+examples=${1:-85}
 cache=${LAPWING_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/lapwing}/schemathesis-$version
 if [ ! -e "$cache/complete" ]; then
     python3 -m venv "$cache"
@@ -26,6 +27,11 @@ fi
 work=$(mktemp -d)
 tally=$work/tally
 hooks=$PWD/scripts/schemathesis_hooks.py
+# Too many points may also be too many bytes, which is not among the statuses that the check expects.
+cat >"$work/schemathesis.toml" <<'TOML'
+[checks.negative_data_rejection]
+expected-statuses = [400, 401, 403, 404, 405, 406, 413, 415, 422, 428, 429]
+TOML
 status=0
 (cd "$work" && TALLY=$tally SCHEMATHESIS_HOOKS=$hooks "$cache/bin/schemathesis" run "$ENDPOINT/openapi.json" \
     --header "Ocp-Apim-Subscription-Key: $KEY" --exclude-checks positive_data_acceptance \

@@ -14,8 +14,8 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::Value;
 
 use crate::detector::{
-    Boundary, DetectError, ErrorCode, Granularity, Impute, MAX_POINTS, Manual, Options,
-    Sensitivity, Series, check_length,
+    Boundary, DetectError, ErrorCode, Granularity, Impute, MAX_MAGNITUDE, MAX_POINTS, Manual,
+    Options, Sensitivity, Series, check_length,
 };
 use crate::series::{Timestamp, Zoned};
 
@@ -297,22 +297,32 @@ impl Body {
     }
 }
 
-/// Says which point cannot be read, which the package's own text does not.
+/// Says which point cannot be read, which the package's own text does not. A missing value is looked for
+/// last, after the sizes of the others: so the package does, to which it is a number that is none.
 fn all_readable(points: &[RawPoint], granularity: Granularity) -> Result<(), DetectError> {
     let malformed = |index: usize, member: &str, wanted: &str| {
         let text =
             format!("The '{member}' at index {index} is missing or malformed: expected {wanted}.");
         Err(DetectError::new(ErrorCode::BadArgument, text))
     };
+    let number = "a number, or a text that holds one";
+    let mut missing = None;
+    let mut huge = false;
     for (index, point) in points.iter().enumerate() {
-        if !matches!(point.value, RawValue::Number(_) | RawValue::Text(_)) {
-            return malformed(index, "value", "a number, or a text that holds one");
+        match point.value {
+            RawValue::Number(value) | RawValue::Text(value) => huge |= value.abs() > MAX_MAGNITUDE,
+            RawValue::Null | RawValue::Absent => missing = missing.or(Some(index)),
+            _ => return malformed(index, "value", number),
         }
         if granularity != Granularity::None && point.timestamp.is_none() {
             return malformed(index, "timestamp", "a text such as 2014-03-01T17:36:00Z");
         }
     }
-    Ok(())
+    match missing {
+        Some(_) if huge => Err(DetectError::value_overflow()),
+        Some(index) => malformed(index, "value", number),
+        None => Ok(()),
+    }
 }
 
 /// The model asked for by hand and the period given with it.

@@ -68,7 +68,7 @@ impl fmt::Display for Rival {
                 scale,
             } => write!(
                 f,
-                "runs of {expected_run}, prior strength {strength}, scale {scale}"
+                "runs of {expected_run:e}, prior strength {strength}, scale {scale}"
             ),
         }
     }

@@ -19,24 +19,24 @@ pub struct DetectRequest {
     #[schema(schema_with = schema::series)]
     pub series: Vec<SeriesPoint>,
     /// Unit of the time grid; absent: `none`.
-    #[schema(schema_with = schema::granularity)]
+    #[schema(schema_with = schema::granularity, required = false)]
     #[serde(serialize_with = "word")]
     pub granularity: Granularity,
     /// Granules from one point to the next; absent: 1.
-    #[schema(schema_with = schema::custom_interval)]
+    #[schema(schema_with = schema::custom_interval, required = false)]
     pub custom_interval: u32,
     /// Points per season; 0: not seasonal; absent: searched for.
     #[schema(schema_with = schema::period)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub period: Option<u32>,
     /// Most points that may be anomalies, as a share of the series; absent: 0.25.
-    #[schema(schema_with = schema::max_anomaly_ratio)]
+    #[schema(schema_with = schema::max_anomaly_ratio, required = false)]
     pub max_anomaly_ratio: f64,
     /// A larger one gives narrower margins and flags more points; absent: 99.
-    #[schema(schema_with = schema::sensitivity)]
+    #[schema(schema_with = schema::sensitivity, required = false)]
     pub sensitivity: u8,
     /// What stands in for missing points; absent: `auto`.
-    #[schema(schema_with = schema::impute_mode)]
+    #[schema(schema_with = schema::impute_mode, required = false)]
     pub impute_mode: &'static str,
     /// The value for missing points under `fixed`.
     #[schema(schema_with = schema::impute_fixed_value)]
@@ -52,11 +52,11 @@ pub struct ChangePointRequest {
     #[schema(schema_with = schema::series)]
     pub series: Vec<SeriesPoint>,
     /// Unit of the time grid; absent: `none`.
-    #[schema(schema_with = schema::granularity)]
+    #[schema(schema_with = schema::granularity, required = false)]
     #[serde(serialize_with = "word")]
     pub granularity: Granularity,
     /// Granules from one point to the next; absent: 1.
-    #[schema(schema_with = schema::custom_interval)]
+    #[schema(schema_with = schema::custom_interval, required = false)]
     pub custom_interval: u32,
     /// Points per season; 0: not seasonal; absent: searched for.
     #[schema(schema_with = schema::period)]

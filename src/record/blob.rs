@@ -204,10 +204,10 @@ impl BlobSink {
         blob: &str,
         length: u64,
     ) -> azure_core::Result<(Option<(u32, i64)>, bool)> {
-        let mut reach = LOOK_BACK;
         if length == 0 {
             return Ok((None, false));
         }
+        let mut reach = LOOK_BACK;
         loop {
             let start = length.saturating_sub(reach);
             let options = BlobClientDownloadOptions {
@@ -218,9 +218,6 @@ impl BlobSink {
             let tail = client.download(Some(options)).await?.body.collect().await?;
             if let Tail::Found(end, last) = read_tail(&tail, start == 0) {
                 return Ok((last, end < tail.len()));
-            }
-            if start == 0 {
-                return Ok((None, false));
             }
             reach = reach.saturating_mul(8);
         }

@@ -46,8 +46,8 @@ async fn a_new_epoch_starts_over(open: &dyn Fn() -> Box<dyn Archive>) {
     };
     let (old, new) = (of_epoch(0, 100), of_epoch(1, 0));
     let place = open();
-    assert_eq!(place.write(&[old.clone()]).await.unwrap(), 1);
-    assert_eq!(place.write(&[new.clone()]).await.unwrap(), 1);
+    assert_eq!(place.write(std::slice::from_ref(&old)).await.unwrap(), 1);
+    assert_eq!(place.write(std::slice::from_ref(&new)).await.unwrap(), 1);
     assert_eq!(open().write(&[old.clone(), new.clone()]).await.unwrap(), 0);
     assert_eq!(holds(open, 4, &[old, new]).await, 2);
 }
