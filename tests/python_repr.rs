@@ -18,5 +18,5 @@ fn every_text_prints_as_in_python() {
         assert_eq!(repr(&json).as_deref(), Some(python.as_str()), "{json}");
         count += 1;
     }
-    assert_eq!(count, 339);
+    assert_eq!(count, 340);
 }

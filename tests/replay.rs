@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use azure_core::http::RequestContent;
 use lapwing::config::Settings;
 use lapwing::replay::{Progress, ReplayError, Replayer};
+use lapwing::store::azure::Account;
 use lapwing::store::{MemoryStore, WindowStore};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -369,6 +371,53 @@ async fn a_url_is_read_from_where_it_stopped_with_and_without_ranges() {
         assert_eq!(error, format!("http://{address}{expected}"));
     }
     server.abort();
+}
+
+#[tokio::test]
+async fn a_blob_of_the_apps_own_account_is_read_with_its_credentials() {
+    let Ok(base) = std::env::var("LAPWING_AZURITE") else {
+        println!("LAPWING_AZURITE is not set: no blob is replayed");
+        return;
+    };
+    let base = url::Url::parse(&base).expect("LAPWING_AZURITE is a URL");
+    let host = format!("{}://{}", base.scheme(), base.host_str().unwrap());
+    let port = base.port().expect("LAPWING_AZURITE has a port");
+    let account = Account::azurite(&host, port, port + 2).unwrap();
+    let name = format!("replay{}", uuid::Uuid::new_v4().simple());
+    let container = account.container(&name).unwrap();
+    container.create(None).await.unwrap();
+    let content = RequestContent::from(THREE.as_bytes().to_vec());
+    let blob = container.blob_client("feeds/rows.csv");
+    blob.upload(content, None).await.unwrap();
+
+    let feed = Feed::new("");
+    let replayer = |name: &str| {
+        let mut url = blob.url().clone();
+        // As people write it: the client's own address has the slash of the name encoded.
+        let path = url.path().replace("%2F", "/");
+        url.set_path(&path.replace("rows", name));
+        let address = feed.broker.address();
+        let settings = Settings::from_pairs([
+            ("Replay__Source", url.as_str()),
+            ("KafkaBrokers", &address),
+            ("KafkaTopic", TOPIC),
+        ]);
+        let store = Arc::clone(&feed.store);
+        Replayer::from_settings(&settings, store, |url| account.blob(url)).unwrap()
+    };
+    // Each tick reads from the row before on, hence by ranges.
+    for _ in 0..3 {
+        replayer("rows").tick().await.unwrap();
+    }
+    let end = replayer("rows").tick().await.unwrap();
+    assert_eq!(end, Progress::AtEnd { rows: 3 });
+    assert_eq!(feed.values().len(), 3);
+    let error = replayer("none").tick().await.unwrap_err().to_string();
+    assert!(
+        error.ends_with("/feeds/none.csv does not exist; name a csv file that does"),
+        "{error}"
+    );
+    container.delete(None).await.unwrap();
 }
 
 /// Runs `lapwing replay` and gives its exit status, stdout and stderr.

@@ -142,10 +142,11 @@ impl<'a> Campaign<'a> {
                 let host = self.awake(host);
                 self.order(host, Wish::Kill, step)?;
             }
-            Fault::KillHost { host, orphaned } => {
-                let host = self.awake(host);
+            // While one host is frozen the other has to get on, or nobody overtakes the frozen one.
+            Fault::KillHost { host, orphaned } if self.frozen.iter().all(Option::is_none) => {
                 self.platform.kill_host(host, orphaned);
             }
+            Fault::KillHost { .. } => {}
             Fault::Freeze { host, length } => {
                 let host = self.awake(host);
                 self.order(host, Wish::Freeze(length), watch::BEFORE_SAVE)?;

@@ -30,7 +30,6 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use lapwing::config::Settings;
-use lapwing::record::file::FileSink;
 
 use campaign::{Campaign, TICK};
 use compare::{Tally, compare};
@@ -137,7 +136,6 @@ async fn run(args: &Args) -> Result<Tally, Failure> {
         args.partitions
     );
     let started = Instant::now();
-    let records = folder.join("records");
     let undisturbed = Settings::from_pairs(NO_SETTINGS);
     let expected = reference::run(&undisturbed, TOPIC, &messages).await?;
     println!(
@@ -197,8 +195,8 @@ async fn run(args: &Args) -> Result<Tally, Failure> {
     let toll = platform.stop()?;
     let seen = watch::seen_by_all(&folder)?;
 
-    let stored = Settings::from_pairs(store_settings(azurite.address(), &records));
-    let mut tally = compare_all(&expected, &stored, &records).await?;
+    let stored = Settings::from_pairs(store_settings(azurite.address()));
+    let mut tally = compare_all(&expected, &stored).await?;
     if tally.is_clean() && behind == 0 {
         println!("so far {tally}; everything once more, from the beginning of the topic");
         let group = topic.clone();
@@ -206,7 +204,7 @@ async fn run(args: &Args) -> Result<Tally, Failure> {
         let mut platform = Platform::start(launches, &folder)?;
         behind = drain(&topic, &mut platform, patience).await?;
         platform.stop()?;
-        tally = compare_all(&expected, &stored, &records).await?;
+        tally = compare_all(&expected, &stored).await?;
     }
 
     for (host, proxy) in proxies.iter().enumerate() {
@@ -251,13 +249,9 @@ async fn run(args: &Args) -> Result<Tally, Failure> {
     }
 }
 
-/// What lies in the store and below `records` against what should; findings are printed.
-async fn compare_all(
-    expected: &Outcome,
-    stored: &Settings,
-    records: &Path,
-) -> Result<Tally, Failure> {
-    let events = reference::stored_events(&FileSink::new(records)).await?;
+/// What lies in the store against what should; findings are printed.
+async fn compare_all(expected: &Outcome, stored: &Settings) -> Result<Tally, Failure> {
+    let events = reference::stored_events(stored).await?;
     let store = lapwing::store::from_settings(stored)?;
     let windows = reference::windows(&*store, stored).await?;
     let mut tally = Tally::default();
@@ -342,7 +336,7 @@ fn launch(
     folder: &Path,
     host: usize,
 ) -> Result<Launch, Failure> {
-    let mut settings = store_settings(proxy.address(), &folder.join("records"));
+    let mut settings = store_settings(proxy.address());
     let more = [
         ("KafkaBrokers", topic.brokers.clone()),
         ("KafkaTopic", topic.name.clone()),
@@ -366,20 +360,21 @@ fn launch(
     })
 }
 
-/// Windows in blobs of the store at `address`, all three streams of events below `records`.
-fn store_settings(address: SocketAddr, records: &Path) -> Vec<(String, String)> {
+/// Windows and all three streams of events in blobs of the store at `address`.
+fn store_settings(address: SocketAddr) -> Vec<(String, String)> {
     let connection = format!(
         "DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint=http://{address}/{ACCOUNT};"
     );
-    let mut settings = vec![
-        ("AzureWebJobsStorage".to_owned(), connection),
-        ("Store__Kind".to_owned(), "blob".to_owned()),
-        ("Store__Timeout".to_owned(), "5s".to_owned()),
-        ("Records__Timeout".to_owned(), "10s".to_owned()),
+    let pairs = [
+        ("AzureWebJobsStorage", connection.as_str()),
+        ("Store__Kind", "blob"),
+        ("Store__Timeout", "5s"),
+        ("Records__Kind", "blob"),
+        ("DeadLetters__Kind", "blob"),
+        ("Verdicts__Kind", "blob"),
+        ("Records__Timeout", "10s"),
     ];
-    for stream in ["Records", "DeadLetters", "Verdicts"] {
-        settings.push((format!("{stream}__Kind"), "file".to_owned()));
-        settings.push((format!("{stream}__Path"), records.display().to_string()));
-    }
-    settings
+    pairs
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec()
 }

@@ -55,17 +55,17 @@ pub(crate) fn make(seed: u64, length: Duration, session: Duration, steps: &[&'st
         };
         plan.push((at, fault));
     });
-    every(&mut random, length, 35.0, |random, at, _| {
+    every(&mut random, length, 28.0, |random, at, _| {
         let fault = Fault::KillHost {
             host: random.random_range(0..HOSTS),
             orphaned: millis(random, 0..2_500),
         };
         plan.push((at, fault));
     });
-    every(&mut random, length, 55.0, |random, at, _| {
+    every(&mut random, length, 35.0, |random, at, _| {
         let fault = Fault::Freeze {
             host: random.random_range(0..HOSTS),
-            length: session + millis(random, 4_000..8_000),
+            length: session + millis(random, 5_000..10_000),
         };
         plan.push((at, fault));
     });

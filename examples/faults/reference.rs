@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use lapwing::config::Settings;
 use lapwing::judge::Pipeline;
 use lapwing::message::Message;
-use lapwing::record::archive::{Archive, Found, Wanted};
-use lapwing::record::places::Places;
+use lapwing::record::archive::{Found, Wanted};
+use lapwing::record::places::{Places, archive};
 use lapwing::record::{Event, Sink, SinkError, Stream};
 use lapwing::store::{Ledger, MemoryStore, WindowStore, read};
 use lapwing::window::codec::encode_snapshot;
@@ -95,8 +95,8 @@ pub(crate) async fn windows(
     Ok(windows)
 }
 
-/// Every event that lies in `place`, copies included, by name.
-pub(crate) async fn stored_events(place: &dyn Archive) -> Result<Vec<(String, String)>, Failure> {
+/// Every event that lies in the places of the settings, copies included, by name.
+pub(crate) async fn stored_events(settings: &Settings) -> Result<Vec<(String, String)>, Failure> {
     let mut events = Vec::new();
     for stream in STREAMS {
         let wanted = Wanted {
@@ -105,6 +105,7 @@ pub(crate) async fn stored_events(place: &dyn Archive) -> Result<Vec<(String, St
             partition: None,
             day: None,
         };
+        let place = archive(settings, stream, None)?;
         let (sender, mut found) = tokio::sync::mpsc::channel::<Found>(1_000);
         let collect = async {
             while let Some(event) = found.recv().await {

@@ -278,13 +278,16 @@ pub(crate) fn sample() -> (String, Labels) {
                     )
                 }
                 Spoil::InsertLate => {
-                    let (timestamp, value) = earlier(6);
+                    // Between two slots: on one, it would repeat the point that is there.
+                    let seconds = (slot as i64 - 6) * STEP_SECONDS + 137;
+                    let timestamp = self::timestamp(START + seconds);
+                    let (_, value) = earlier(6);
                     let at = put(&timestamp, &value);
                     (
                         at,
                         timestamp,
                         value,
-                        "half an hour older than the row before it",
+                        "some half an hour older than the row before it",
                     )
                 }
                 Spoil::InsertOffGrid => {

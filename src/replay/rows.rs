@@ -306,7 +306,7 @@ mod tests {
             let rows = read(&[text.as_slice(), b","].concat(), piece).await;
             let expected = [
                 ("2014-03-01 17:36:00|1.50|-", place(23, 2)),
-                ("nonsense||-", place(54, 4)),
+                ("nonsense||-", place(53, 4)),
                 ("|NaN|-", place(72, 6)),
                 ("t| 7 |-", place(78, 7)),
             ];

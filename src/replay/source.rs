@@ -37,7 +37,12 @@ pub enum Source {
         client: reqwest::Client,
     },
     /// A blob that is reached with the app's own credentials.
-    Blob(Box<BlobClient>),
+    Blob {
+        /// The address, as it was given.
+        url: Url,
+        /// Has the credentials.
+        client: Box<BlobClient>,
+    },
 }
 
 /// Why a source cannot be read, by what the caller can do.
@@ -100,7 +105,8 @@ impl Source {
         }
         let url = Url::parse(text).map_err(|error| refused(error.to_string()))?;
         if let Some(client) = blob(&url) {
-            return Ok(Self::Blob(Box::new(client)));
+            let client = Box::new(client);
+            return Ok(Self::Blob { url, client });
         }
         let client = reqwest::Client::builder()
             .connect_timeout(CONNECT_DEADLINE)
@@ -114,8 +120,7 @@ impl Source {
     pub fn place(&self) -> String {
         match self {
             Self::File(path) => path.display().to_string(),
-            Self::Http { url, .. } => without_query(url.as_str()),
-            Self::Blob(client) => without_query(client.url().as_str()),
+            Self::Http { url, .. } | Self::Blob { url, .. } => without_query(url.as_str()),
         }
     }
 
@@ -132,7 +137,7 @@ impl Source {
         match self {
             Self::File(path) => self.open_file(path, offset).await,
             Self::Http { url, client } => self.open_http(url, client, offset).await,
-            Self::Blob(client) => self.open_blob(client, offset).await,
+            Self::Blob { client, .. } => self.open_blob(client, offset).await,
         }
     }
 

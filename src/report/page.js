@@ -112,9 +112,9 @@
       cross.setAttribute("x1", x);
       cross.setAttribute("x2", x);
       cross.style.visibility = "visible";
-      const lines = [moment(first + t[i]), `value      ${digits(v[i])}`];
-      if (f[i] !== "-") lines.push(`expected   ${digits(e[i])}`, `band       ${digits(l[i])} to ${digits(u[i])}`);
-      if (o[i] !== null) lines.push(`offset     ${o[i]}`);
+      const lines = [moment(first + t[i]), `value\t${digits(v[i])}`];
+      if (f[i] !== "-") lines.push(`expected\t${digits(e[i])}`, `band\t${digits(l[i])} to ${digits(u[i])}`);
+      if (o[i] !== null) lines.push(`offset\t${o[i]}`);
       lines.push({ "-": "not judged", ".": "normal", h: "anomaly, high", l: "anomaly, low" }[f[i]]);
       tip.textContent = lines.join("\n");
       tip.style.visibility = "visible";
