@@ -1,6 +1,11 @@
 //! The client of a remote detector against servers on the loopback: the API itself, and ones that fail in
 //! chosen ways.
 
+#[path = "support/process.rs"]
+mod process;
+#[path = "support/mod.rs"]
+mod support;
+
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
@@ -251,4 +256,71 @@ fn settings_name_it() {
         let error = from(&[set, (name, value)]).unwrap_err();
         assert!(error.to_string().contains(name), "{error}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn detect_takes_its_verdicts_from_the_remote_detector() {
+    const POINTS: usize = 24;
+    let messages: Vec<(i64, Vec<u8>)> = (0..30)
+        .map(|slot| {
+            (
+                slot,
+                support::row(slot, support::value(slot, &[])).into_bytes(),
+            )
+        })
+        .collect();
+    let body = process::many_binary(support::TOPIC, 0, support::BROKER_START_MS, &messages);
+    // Ordinary points all; the remote detector calls every one of them an anomaly, six times, and then dies.
+    let judged = messages.len() - POINTS + 1;
+    let (script, url) = Script::start((0..judged).map(|_| json(200, VERDICT))).await;
+    let folder = tempfile::tempdir().unwrap();
+    let settings = app_settings(&url, folder.path(), POINTS);
+    let handler = start(&settings).await;
+    let (status, answer) = handler.invoke("detect", &body).await.unwrap();
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(script.asked().len(), judged);
+    let summary = answer["Logs"][0].as_str().unwrap();
+    assert!(
+        summary.contains(&format!("{judged} anomalies")),
+        "{summary}"
+    );
+
+    // The same on a detector that is not there: the batch fails and comes again, unless the embedded
+    // detector may step in.
+    let nobody = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        format!("http://{}", listener.local_addr().unwrap())
+    };
+    for (on_failure, expected) in [("fail", 500), ("embedded", 200)] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = app_settings(&nobody, folder.path(), POINTS);
+        settings.push(("Remote__OnFailure".to_owned(), on_failure.to_owned()));
+        let handler = start(&settings).await;
+        let (status, answer) = handler.invoke("detect", &body).await.unwrap();
+        assert_eq!(status, expected, "{on_failure}: {answer}");
+    }
+}
+
+fn app_settings(endpoint: &str, folder: &std::path::Path, points: usize) -> Vec<(String, String)> {
+    let path = |name: &str| folder.join(name).display().to_string();
+    let mut settings = vec![
+        ("ANOMALY_DETECTOR_ENDPOINT".to_owned(), endpoint.to_owned()),
+        ("ANOMALY_DETECTOR_KEY".to_owned(), KEY.to_owned()),
+        ("Window__Points".to_owned(), points.to_string()),
+        ("Store__Kind".to_owned(), "file".to_owned()),
+        ("Store__Path".to_owned(), path("state")),
+    ];
+    for stream in ["Records", "DeadLetters", "Verdicts"] {
+        settings.push((format!("{stream}__Kind"), "file".to_owned()));
+        settings.push((format!("{stream}__Path"), path("records")));
+    }
+    settings
+}
+
+async fn start(settings: &[(String, String)]) -> process::Handler {
+    let borrowed: Vec<(&str, &str)> = settings
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    process::Handler::start(&borrowed).await
 }
