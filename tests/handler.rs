@@ -12,6 +12,11 @@ use base64::engine::general_purpose::STANDARD;
 use lapwing::config::Settings;
 use lapwing::window::ShardId;
 use process::{Handler, broker_time, many_binary, quoted};
+use rdkafka::ClientConfig;
+use rdkafka::Message;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
 use serde_json::{Value, json};
 use support::{BROKER_START_MS, TOPIC, events, offsets};
 
@@ -324,4 +329,71 @@ async fn strangers_cannot_invoke() {
     assert_eq!(status, 405);
     let (status, answer) = app.handler.invoke("nothing", &json!({})).await.unwrap();
     assert_eq!(status, 404, "{answer}");
+}
+
+/// A timer's payload, with the schedule status that the host sends or leaves out.
+fn tick(status: Value) -> Value {
+    let mut sys = sys();
+    sys["MethodName"] = json!("replay");
+    let tick =
+        json!({"Schedule": {"AdjustForDST": true}, "ScheduleStatus": status, "IsPastDue": false});
+    json!({"Data": {"tick": tick}, "Metadata": {"sys": sys}})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timer_sends_the_next_rows_with_and_without_a_schedule_status() {
+    let cluster: MockCluster<'static, DefaultProducerContext> = MockCluster::new(1).unwrap();
+    cluster.create_topic(TOPIC, 1, 1).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = settings(folder.path());
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/sample_network_data.csv");
+    settings.extend([
+        ("KafkaBrokers".to_owned(), cluster.bootstrap_servers()),
+        ("Replay__Source".to_owned(), sample.display().to_string()),
+        ("Replay__RowsPerTick".to_owned(), "10".to_owned()),
+    ]);
+    let borrowed: Vec<(&str, &str)> = settings
+        .iter()
+        .map(|(k, v)| (k.as_str(), v.as_str()))
+        .collect();
+    let first = Handler::start(&borrowed).await;
+    // Before the first run `Last` is in year 1; schedules under a minute have no status at all.
+    let never_ran = json!({"Last": "0001-01-01T00:00:00", "Next": "2026-08-21T15:00:00+00:00",
+        "LastUpdated": "0001-01-01T00:00:00+00:00"});
+    assert_done(&first.invoke("replay", &tick(never_ran)).await.unwrap());
+    drop(first);
+    // The cursor is stored: a handler that is started anew goes on where the other stopped.
+    let second = Handler::start(&borrowed).await;
+    let answer = second.invoke("replay", &tick(Value::Null)).await.unwrap();
+    assert_done(&answer);
+    assert!(
+        answer.1["Logs"][0]
+            .as_str()
+            .unwrap()
+            .contains("up to row 20"),
+        "{}",
+        answer.1
+    );
+
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", cluster.bootstrap_servers())
+        .set("group.id", "reader")
+        .set("auto.offset.reset", "earliest")
+        .create()
+        .unwrap();
+    consumer.subscribe(&[TOPIC]).unwrap();
+    let mut received = Vec::new();
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while received.len() < 20 && std::time::Instant::now() < patience {
+        if let Some(message) = consumer.poll(std::time::Duration::from_millis(200)) {
+            let message = message.unwrap();
+            assert_eq!(message.key(), Some(TOPIC.as_bytes()));
+            received.push(serde_json::from_slice::<Value>(message.payload().unwrap()).unwrap());
+        }
+    }
+    let sent: Vec<Value> = sample_rows(20)
+        .iter()
+        .map(|row| serde_json::from_str(row).unwrap())
+        .collect();
+    assert_eq!(received, sent);
 }
