@@ -30,7 +30,7 @@ pub(crate) struct Campaign<'a> {
     orders: Vec<Option<Order>>,
     frozen: Vec<Option<(Instant, Frozen)>>,
     outages: Vec<RunningOutage>,
-    broker_starts: Vec<JoinHandle<std::io::Result<()>>>,
+    broker_start: Option<JoinHandle<std::io::Result<()>>>,
     /// Times that the broker was killed.
     pub(crate) broker_kills: usize,
     /// What was done to the store.
@@ -87,7 +87,7 @@ impl<'a> Campaign<'a> {
             started: Instant::now(),
             plan: plan.into_iter().peekable(),
             outages: Vec::new(),
-            broker_starts: Vec::new(),
+            broker_start: None,
             broker_kills: 0,
             outages_done: Outages::default(),
         }
@@ -102,6 +102,7 @@ impl<'a> Campaign<'a> {
         self.look_after_orders();
         self.wake();
         self.end_outages(false);
+        self.broker_is_back(false)?;
         Ok(())
     }
 
@@ -119,10 +120,7 @@ impl<'a> Campaign<'a> {
         for proxy in self.proxies {
             proxy.set_weather(Weather::CALM);
         }
-        for start in self.broker_starts.drain(..) {
-            let panicked = |_| std::io::Error::other("starting the broker panicked");
-            start.join().map_err(panicked).flatten()?;
-        }
+        self.broker_is_back(true)?;
         Ok(())
     }
 
@@ -167,12 +165,12 @@ impl<'a> Campaign<'a> {
                 });
             }
             Fault::KillBroker { down } => {
-                // One at a time: a broker that still starts cannot be killed by its id.
-                if self.broker_starts.iter().all(JoinHandle::is_finished) {
-                    self.broker.kill()?;
+                // One at a time: a broker that still starts has no process id to kill it by.
+                if self.broker_start.is_none() {
                     self.broker_kills += 1;
                     let broker = Arc::clone(&self.broker);
-                    self.broker_starts.push(std::thread::spawn(move || {
+                    self.broker_start = Some(std::thread::spawn(move || {
+                        broker.kill()?;
                         std::thread::sleep(down);
                         broker.start_again()
                     }));
@@ -257,6 +255,20 @@ impl<'a> Campaign<'a> {
             .filter(is_awake)
             .or_else(|| all.into_iter().find(is_awake))
             .unwrap_or(host)
+    }
+
+    /// Whether the broker that was killed runs again is looked at, or waited for; if it does not, that
+    /// ends the run.
+    fn broker_is_back(&mut self, wait: bool) -> std::io::Result<()> {
+        match self
+            .broker_start
+            .take_if(|start| wait || start.is_finished())
+        {
+            None => Ok(()),
+            Some(start) => start
+                .join()
+                .map_err(|_| std::io::Error::other("starting the broker panicked"))?,
+        }
     }
 
     fn end_outages(&mut self, all: bool) {

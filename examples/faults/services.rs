@@ -5,8 +5,9 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 /// A service that a script started; it is stopped when this goes.
 #[derive(Debug)]
@@ -37,12 +38,19 @@ impl Service {
         self.run("start", Some(&port))
     }
 
-    /// Kills its process, by the id that the script left in its folder.
+    /// Kills its process, by the id that the script left in its folder, and waits until it is gone.
     pub(crate) fn kill(&self) -> io::Result<()> {
         let pid = std::fs::read_to_string(self.folder.join("pid"))?;
         let pid = pid.trim().parse().map_err(io::Error::other)?;
         let pid = Pid::from_raw(pid).ok_or_else(|| io::Error::other("no process id"))?;
         kill_process(pid, Signal::KILL)?;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while test_kill_process(pid).is_ok() {
+            if Instant::now() > deadline {
+                return Err(io::Error::other(format!("{pid:?} does not go")));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
         Ok(())
     }
 

@@ -94,10 +94,6 @@ fn add(count: &AtomicU64, amount: usize) {
 
 #[async_trait]
 impl WindowStore for Metered {
-    fn kind(&self) -> &'static str {
-        self.store.kind()
-    }
-
     fn place(&self) -> String {
         self.store.place()
     }
