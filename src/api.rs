@@ -2,7 +2,7 @@
 //! nothing else. It knows the detector, and neither windows nor stores.
 //!
 //! A call passes, in this order: route (404), method (405), key (401), rate (429), size (413), and then
-//! [`detect`], on threads of its own. Whatever the status, the body is JSON: clients parse it before they
+//! `detect`, on threads of its own. Whatever the status, the body is JSON: clients parse it before they
 //! look at the status.
 
 pub mod openapi;

@@ -2,7 +2,7 @@
 //! REST contract, in place of the embedded one.
 //!
 //! Every call has a deadline and a bounded number of tries; a detector that keeps failing is left alone
-//! for a while ([`breaker`]), so that a dead one does not cost every batch its deadline.
+//! for a while (`breaker`), so that a dead one does not cost every batch its deadline.
 
 mod breaker;
 
