@@ -74,10 +74,6 @@ impl Troubled {
 
 #[async_trait]
 impl WindowStore for Troubled {
-    fn kind(&self) -> &'static str {
-        self.store.kind()
-    }
-
     fn place(&self) -> String {
         "a troubled store".to_owned()
     }
