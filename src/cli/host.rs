@@ -63,6 +63,8 @@ async fn serve(args: Args) -> Result<(), Failure> {
         },
         past_due: args.past_due,
     };
+    // Listened for before the handler starts: a signal that came earlier would leave it behind.
+    let stop = stop_signal()?;
     let (host, mut events) = Host::start(options).await?;
     if let Some(address) = host.address() {
         println!("listening on http://{address}");
@@ -71,7 +73,7 @@ async fn serve(args: Args) -> Result<(), Failure> {
     let sources = host.app().functions.iter().filter(is_kafka).count();
     let ended = tokio::select! {
         ended = follow(&mut events, args.until_caught_up.then_some(sources)) => ended,
-        signal = stop_signal() => signal.map_err(Failure::from),
+        () = stop => Ok(()),
     };
     host.stop(args.sigterm).await;
     ended
@@ -124,17 +126,25 @@ fn print(line: &Log) -> std::io::Result<()> {
     writeln!(std::io::stdout(), "{level} {category}{id}: {message}")
 }
 
-/// Ctrl+C, or SIGTERM where there is one.
-async fn stop_signal() -> std::io::Result<()> {
+/// Ctrl+C, or SIGTERM where there is one; heard from this call on.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminated = signal(SignalKind::terminate())?;
-        tokio::select! {
-            done = tokio::signal::ctrl_c() => done,
-            _ = terminated.recv() => Ok(()),
-        }
+        let mut interrupted = signal(SignalKind::interrupt())?;
+        Ok(async move {
+            tokio::select! {
+                _ = terminated.recv() => {}
+                _ = interrupted.recv() => {}
+            }
+        })
     }
     #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await
+    Ok(async {
+        // Without a way to hear of it there is only the kill.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    })
 }
