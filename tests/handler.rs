@@ -329,6 +329,33 @@ async fn strangers_cannot_invoke() {
     assert_eq!(status, 405);
     let (status, answer) = app.handler.invoke("nothing", &json!({})).await.unwrap();
     assert_eq!(status, 404, "{answer}");
+    // The host names each invocation; who does not is not the host.
+    let (status, answer) = app.handler.post("detect", &json!({}), None).await.unwrap();
+    assert_eq!(status, 403, "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_fails_its_invocation_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = settings(folder.path());
+    settings.push((
+        "LAPWING_PANIC_AT".to_owned(),
+        "judge::before-record".to_owned(),
+    ));
+    let borrowed: Vec<(&str, &str)> = settings
+        .iter()
+        .map(|(k, v)| (k.as_str(), v.as_str()))
+        .collect();
+    let mut handler = Handler::start(&borrowed).await;
+    let messages = [(0, sample_rows(1)[0].clone().into_bytes())];
+    let body = many_binary(TOPIC, 0, BROKER_START_MS, &messages);
+    let (status, answer) = handler.invoke("detect", &body).await.unwrap();
+    assert_eq!(status, 500);
+    let reason = answer["Logs"][0].as_str().unwrap();
+    assert!(reason.starts_with("a defect of lapwing"), "{reason}");
+    // The host brings the batch again, to the same process.
+    assert_done(&handler.invoke("detect", &body).await.unwrap());
+    assert!(handler.is_running());
 }
 
 /// A timer's payload, with the schedule status that the host sends or leaves out.

@@ -1,7 +1,7 @@
 //! Death at a named point, for the tests of what survives it; nothing of it is in a release build.
 //!
 //! `LAPWING_KILL_AT=name` kills this process (SIGKILL: no destructor, no flush) where the code says
-//! `fail_point!("name")`; `name#3` does so at the third time.
+//! `fail_point!("name")`; `name#3` does so at the third time. `LAPWING_PANIC_AT=name` panics there once.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,6 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(super) fn arm() {
     if !fail::has_failpoints() {
         return;
+    }
+    if let Ok(name) = std::env::var("LAPWING_PANIC_AT")
+        && let Err(reason) = fail::cfg(name.as_str(), "1*panic(made to)->off")
+    {
+        tracing::error!(name, reason, "The panic cannot be armed.");
     }
     let Ok(wanted) = std::env::var("LAPWING_KILL_AT") else {
         return;

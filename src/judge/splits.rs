@@ -60,3 +60,40 @@ impl Splits {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::series::{Point, Timestamp};
+
+    #[test]
+    fn a_name_on_a_second_partition_is_noticed_and_one_that_stays_is_not() {
+        let splits = Splits::default();
+        let look = |partition, name: &str| {
+            let timestamp = Timestamp::from_micros(0);
+            let point = Point {
+                timestamp,
+                value: 1.0,
+            };
+            let row = Row {
+                series: Arc::from(name),
+                point,
+            };
+            splits.look(
+                &ShardId {
+                    topic: "metrics".to_owned(),
+                    partition,
+                },
+                &[Ok(row)],
+            );
+            splits.warnings.load(Ordering::Relaxed)
+        };
+        assert_eq!(
+            (look(0, "eth0"), look(0, "eth0"), look(1, "eth1")),
+            (0, 0, 0)
+        );
+        assert_eq!((look(1, "eth0"), look(1, "eth0")), (1, 1));
+    }
+}

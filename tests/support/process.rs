@@ -54,17 +54,26 @@ impl Handler {
         function: &str,
         body: &Value,
     ) -> reqwest::Result<(u16, Value)> {
-        let response = self
+        let id = "2f0b6c0e-0000-4000-8000-000000000000";
+        self.post(function, body, Some(id)).await
+    }
+
+    /// Posts a body, as the host's invocation `id` or as nobody's.
+    pub(crate) async fn post(
+        &self,
+        function: &str,
+        body: &Value,
+        id: Option<&str>,
+    ) -> reqwest::Result<(u16, Value)> {
+        let mut request = self
             .client
             .post(format!("{}/{function}", self.base))
-            .header(
-                "X-Azure-Functions-InvocationId",
-                "2f0b6c0e-0000-4000-8000-000000000000",
-            )
             .header("Content-Type", "application/json; charset=utf-8")
-            .body(body.to_string())
-            .send()
-            .await?;
+            .body(body.to_string());
+        if let Some(id) = id {
+            request = request.header("X-Azure-Functions-InvocationId", id);
+        }
+        let response = request.send().await?;
         let status = response.status().as_u16();
         assert_eq!(response.headers()["content-type"], "application/json");
         Ok((status, response.json().await?))
